@@ -3,9 +3,9 @@
     nice -n 10 python benchmarks/quality/watermark.py --write      # about 40 minutes on one core; resumes
 
 Parts: attacks (found after each attack, plain search), null (decoy keys on the unmarked clips after the same attacks), quality,
-speeds (thorough search), perth, words (what Whisper hears). Results of each clip and key are kept in --scratch: a run that was
-stopped continues, and a table says how many clips it has. AudioVAE and neural codecs are not
-tested: no trained weights can be had offline.
+speeds (thorough search), perth, words (what Whisper hears in 347 utterances of which the words are known). Results of each clip
+and key are kept in --scratch: a run that was stopped continues, and a table says how many clips it has. AudioVAE and neural codecs
+are not tested: no trained weights can be had offline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tables import table, write_between
 sys.path.insert(0, str(Path(__file__).parent / "watermark_parts"))
 
 import measures
-from clips import Clip, measured_clips, tuning_clips
+from clips import Clip, labeled_clips, measured_clips, tuning_clips
 
 from voxcpm.watermark.search import GRID
 from voxcpm.watermark.thresholds import MARKED, MARKED_WITH_PAYLOAD, passes
@@ -65,6 +65,8 @@ def _measure(part: str, clips: list[Clip], scratch: Path, options: argparse.Name
             _keep(scratch / part / f"{number:03}.json", lambda n=number: measures.null_tail(cells, n))
         return
     do = _by_clip(part, scratch, options.corpora)
+    if part == "words":
+        clips = labeled_clips(options.corpora)
     for number, clip in enumerate(clips):
         _keep(scratch / part / f"{number:03}.json", lambda n=number, c=clip: do(c, n))
 
@@ -85,10 +87,9 @@ def _by_clip(part: str, scratch: Path, corpora: Path) -> Callable[[Clip, int], A
         from perth_parts import after_attacks
 
         return lambda clip, n: after_attacks(clip, corpora, scratch.parent)
-    from catalogs.weights.registry import resolve
     from pipeline.speech.whisper import Recognizer
 
-    recognizer = Recognizer(resolve("whisper-base"))
+    recognizer = Recognizer("whisper-base")
     return lambda clip, n: measures.words(clip, n, recognizer)
 
 
@@ -202,14 +203,22 @@ def _cost_lines(rows: list[Any], perth: list[Any]) -> str:
 def _word_line(rows: list[Any]) -> str:
     from evaluation.metrics.words import clean_units, count_errors
 
-    wrong = total = 0
+    wrong: dict[str, list[int]] = {"plain": [], "marked": []}
+    total = 0
     for row in rows:
-        counted = count_errors(clean_units(row["plain"], "en"), clean_units(row["marked"], "en"))
-        if counted:
-            wrong += sum(counted[k] for k in ("substitutions", "deletions", "insertions") if k in counted)
-            total += len(clean_units(row["plain"], "en"))
-    same = sum(row["plain"] == row["marked"] for row in rows)
-    return f"Whisper base hears the same text in {same} of {len(rows)} clips; {wrong} of {total} words differ."
+        said = clean_units(row["text"], row["language"])
+        total += len(said)
+        for kind, found in wrong.items():
+            counted = count_errors(said, clean_units(row[kind], row["language"])) or {}
+            found.append(sum(counted.get(name, 0) for name in ("substitutions", "deletions", "insertions")))
+    change = np.array(wrong["marked"]) - np.array(wrong["plain"])
+    draws = np.random.default_rng(0).integers(len(change), size=(10_000, len(change)))
+    low, high = 100 * np.percentile(change[draws].sum(axis=1), [2.5, 97.5]) / total
+    before, after = (sum(wrong[kind]) / total for kind in ("plain", "marked"))
+    return (
+        f"Word errors of Whisper base on {len(rows)} labeled utterances ({total} words): {before:.2%} before, {after:.2%} after; "
+        f"change {100 * change.sum() / total:+.2f} points (95 %: {low:+.2f} to {high:+.2f})."
+    )
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Clip:
     language: str
     samples: Samples
     rate: int
+    text: str = ""
 
 
 def measured_clips(corpora: Path, limit: int) -> list[Clip]:
@@ -59,6 +60,18 @@ def measured_clips(corpora: Path, limit: int) -> list[Clip]:
 def tuning_clips(corpora: Path) -> list[Clip]:
     """Return the clips that constants may be chosen on."""
     return [_clip(corpora, path, "en") for path in TUNING]
+
+
+def labeled_clips(corpora: Path) -> list[Clip]:
+    """Return the whole utterances whose words are known: emotional speech in English and German."""
+    found = []
+    for line in (corpora / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row.get("text") and row["path"].split("/")[0] in ("ravdess", "emodb"):
+            samples, rate = soundfile.read(corpora / row["path"], dtype="float32", always_2d=True)
+            own = np.ascontiguousarray(samples[:, 0])
+            found.append(Clip(row["path"], row["language"], own, rate, row["text"]))
+    return found
 
 
 def _clip(folder: Path, path: str, language: str) -> Clip:

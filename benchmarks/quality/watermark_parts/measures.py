@@ -134,11 +134,11 @@ def cost(clip: Clip) -> dict[str, float]:
 
 
 def words(clip: Clip, number: int, recognizer: Any) -> dict[str, Any]:
-    """Return what Whisper hears in the clip before and after marking."""
+    """Return what Whisper hears in the clip before and after marking, and what is said."""
     marked, _ = marked_clip(clip, number)
     code = recognizer.code(clip.language)
     heard = [
-        recognizer.transcribe(np.asarray(soxr.resample(samples, clip.rate, 16_000), np.float32), code).text
+        recognizer.transcribe(np.asarray(soxr.resample(samples, clip.rate, 16_000), np.float32), code, beam_size=5).text
         for samples in (clip.samples, marked)
     ]
-    return {"plain": heard[0], "marked": heard[1]}
+    return {"plain": heard[0], "marked": heard[1], "text": clip.text, "language": clip.language}
