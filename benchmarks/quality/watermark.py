@@ -89,7 +89,7 @@ def _by_clip(part: str, scratch: Path, corpora: Path) -> Callable[[Clip, int], A
         return lambda clip, n: after_attacks(clip, corpora, scratch.parent)
     from pipeline.speech.whisper import Recognizer
 
-    recognizer = Recognizer("whisper-base")
+    recognizer = Recognizer("whisper-base", window_margin_s=1.0)
     return lambda clip, n: measures.words(clip, n, recognizer)
 
 

@@ -63,7 +63,8 @@ def tuning_clips(corpora: Path) -> list[Clip]:
 
 
 def labeled_clips(corpora: Path) -> list[Clip]:
-    """Return the whole utterances whose words are known: emotional speech in English and German."""
+    """Return the whole utterances whose words are known, emotional speech in English and German, in random order: a run that was
+    stopped has measured a sample."""
     found = []
     for line in (corpora / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -71,7 +72,7 @@ def labeled_clips(corpora: Path) -> list[Clip]:
             samples, rate = soundfile.read(corpora / row["path"], dtype="float32", always_2d=True)
             own = np.ascontiguousarray(samples[:, 0])
             found.append(Clip(row["path"], row["language"], own, rate, row["text"]))
-    return found
+    return [found[number] for number in np.random.default_rng(0).permutation(len(found))]
 
 
 def _clip(folder: Path, path: str, language: str) -> Clip:

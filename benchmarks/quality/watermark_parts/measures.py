@@ -138,7 +138,7 @@ def words(clip: Clip, number: int, recognizer: Any) -> dict[str, Any]:
     marked, _ = marked_clip(clip, number)
     code = recognizer.code(clip.language)
     heard = [
-        recognizer.transcribe(np.asarray(soxr.resample(samples, clip.rate, 16_000), np.float32), code, beam_size=5).text
+        recognizer.transcribe(np.asarray(soxr.resample(samples, clip.rate, 16_000), np.float32), code, beam_size=1).text
         for samples in (clip.samples, marked)
     ]
     return {"plain": heard[0], "marked": heard[1], "text": clip.text, "language": clip.language}
