@@ -1,5 +1,5 @@
 # make demo   from nothing to a corpus, a trained toy and a spoken WAV
-# make test   all checks, and all tests but every second long file: other ones next time, told by the seed at the end
+# make test   all checks, the short test files, and of the long ones the half that the seed draws; the end lists the others
 # make test-all   all checks and all tests
 # make result [RESULT=result] [MINUTES=90]   from raw recordings to sentences that were never heard (docs/result.md)
 # make quick  lint and the test files that take a few seconds: for the edit loop

@@ -52,11 +52,11 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take --quick: the test files that take a few seconds, for the edit loop."""
     parser.addoption("--quick", action="store_true", help=f"Leave out test files that take more than {_QUICK_S:g} s.")
-    parser.addoption("--turn", action="store_true", help="Leave out every second long test file, other ones next time.")
+    parser.addoption("--turn", action="store_true", help="Leave out half of the long test files, drawn by the seed.")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out long files with --quick, every second one with --turn; those that the table does not know are run."""
+    """Leave out long files with --quick, half of them with --turn; those that the table does not know are run."""
     if collection_path.suffix != ".py":
         return None
     scope = scope_of(collection_path.as_posix())

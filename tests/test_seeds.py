@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -49,3 +50,39 @@ def test_the_seed_is_printed_and_repeats_every_random_choice(tmp_path: Path) -> 
     assert "VOXMILL_TEST_SEED=7" in said
     assert run(tmp_path, "7")[1] == drawn
     assert run(tmp_path, "8")[1] != drawn
+
+
+def test_two_turns_run_every_long_file_once_and_take_about_as_long(tmp_path: Path) -> None:
+    table: dict[str, float] = json.loads((TESTS / "durations.json").read_text(encoding="utf-8"))
+    names = {name: taken for name, taken in table.items() if name.startswith("test_")}
+    for name in names:
+        (tmp_path / name).write_text("def test(): ...\n", encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    turns = []
+    for seed in ("6", "7"):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "--collect-only",
+                "--turn",
+                "-p",
+                "conftest",
+                "-p",
+                "no:cacheprovider",
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(TESTS), "VOXMILL_TEST_SEED": seed},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        turns.append({line.split("::")[0] for line in done.stdout.splitlines() if "::" in line})
+        assert all(name in done.stdout for name in names.keys() - turns[-1]), "those that are left out are listed"
+    assert turns[0] | turns[1] == set(names)
+    both = turns[0] & turns[1]
+    assert max(names[name] for name in both) <= 40 < min(names[name] for name in turns[0] ^ turns[1])
+    first, second = (sum(names[name] for name in turn - both) for turn in turns)
+    assert max(first, second) < 1.2 * min(first, second)
