@@ -61,18 +61,6 @@ def test_a_killed_engine_cuts_its_streams_and_is_started_again() -> None:
         assert service.ask("GET", "/ready").status == 503 and service.ask("GET", "/health").status == 503
 
 
-@pytest.mark.parametrize("own", [None, "7"])
-def test_the_engine_keeps_few_kernels(own: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default 1,024, which nobody uses again; a value that is set counts."""
-    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    monkeypatch.delenv(name, raising=False)
-    if own:
-        monkeypatch.setenv(name, own)
-    with Service() as service:
-        told = Path(f"/proc/{service.state.link.pid}/environ").read_bytes().split(b"\0")
-    assert [entry.decode() for entry in told if entry.startswith(name.encode())] == [f"{name}={own or '64'}"]
-
-
 def test_an_engine_that_hangs_is_killed_and_started_again() -> None:
     with Service({"hang_after": 0.4}) as service:
         link = service.state.link

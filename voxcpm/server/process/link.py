@@ -52,9 +52,6 @@ OTHER_HANG_S = 300.0
 """On a CPU, a step may have to read a long prompt."""
 TICKS = 4
 """An engine that has not answered at this number of looks hangs. Counted in looks, so that a stall of our own does not count."""
-FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
-"""oneDNN keeps 1,024 kernels, one for each shape: with clips and texts of all lengths, 200 MiB that are hardly used again."""
-
 Status = Literal["loading", "ready", "failed", "stopped"]
 CONTINUATION_LOST = "continuation_lost"
 """Code of the error of a call that continues one that the engine process does not keep any more."""
@@ -307,7 +304,6 @@ class EngineLink:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.stderr,
                 start_new_session=True,
-                env=FEW_KERNELS | os.environ,
             )
         finally:
             theirs.close()
