@@ -52,6 +52,7 @@ OTHER_HANG_S = 300.0
 """On a CPU, a step may have to read a long prompt."""
 TICKS = 4
 """An engine that has not answered at this number of looks hangs. Counted in looks, so that a stall of our own does not count."""
+
 Status = Literal["loading", "ready", "failed", "stopped"]
 CONTINUATION_LOST = "continuation_lost"
 """Code of the error of a call that continues one that the engine process does not keep any more."""
