@@ -105,7 +105,7 @@ def pytest_collection(session: pytest.Session) -> None:
         if str(path.parent) not in sys.path:
             sys.path.insert(0, str(path.parent))
         # What cannot be imported is reported where it is collected.
-        with suppress(BaseException):
+        with suppress(Exception, pytest.skip.Exception):
             import_module(path.stem)
 
 

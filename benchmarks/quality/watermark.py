@@ -1,6 +1,6 @@
 """The watermark: what it survives, how often it is found where it is not, what it costs; beside Perth on the same clips.
 
-    nice -n 10 python benchmarks/quality/watermark.py --write      # about 40 minutes on one core; resumes
+    nice -n 10 python benchmarks/quality/watermark.py --write      # about 100 minutes on one core, 60 of them for words; resumes
 
 Parts: attacks (found after each attack, plain search), null (decoy keys on the unmarked clips after the same attacks), quality,
 speeds (thorough search), perth, words (what Whisper hears in 347 utterances of which the words are known). Results of each clip
@@ -112,7 +112,10 @@ def report(clips: list[Clip], scratch: Path) -> str:
     """Return all tables as Markdown."""
     rows, perth = list(_kept(scratch, "attacks")), list(_kept(scratch, "perth"))
     languages = len({clip.language for clip in clips[: len(rows)]})
-    lines = [f"{len(rows)} clips of 3 s in {languages} languages, none used for tuning.", ""]
+    lines = [
+        f"{len(rows)} clips of 3 s in {languages} languages, of other corpora than the clips that constants were chosen on.",
+        "",
+    ]
     if rows:
         lines.append(_attack_table(rows, perth))
     speeds = list(_kept(scratch, "speeds"))

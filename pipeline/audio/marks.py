@@ -75,7 +75,7 @@ def find_watermark(pcm: Callable[[float, float], np.ndarray], duration_s: float)
     if duration_s < _SHORTEST_S:
         return []
     starts = np.arange(0, duration_s, _BLOCK_S).tolist()
-    # Only what seems to be marked is compared with decoys: that takes as long again, and hardly any recording is marked.
+    # Only what seems to be marked is compared with decoys: they take longer than the search, and hardly any recording is marked.
     for decoys in (0, DECOYS):
         blocks = ((pcm(start, min(start + _BLOCK_S, duration_s)) / 32768).astype(np.float32) for start in starts)
         (found,) = detect_blocks(blocks, PCM_RATE, decoys=decoys)
