@@ -1,9 +1,10 @@
 """Compare inference of this package and the official one, in turns, on one checkpoint with random weights.
 
-    python benchmarks/inference.py --upstream /path/to/venv/bin/python [--rounds 5] [--write docs/benchmarks.md]
+    python benchmarks/inference.py --upstream /path/to/venv/bin/python [--before FOLDER] [--rounds 5] [--write docs/benchmarks.md]
 
 The official package has the same import name, so it needs a separate environment: `make upstream-venv` makes it in
 .upstream-venv. Every figure is the median over rounds in which the sides take turns, so that other load affects both.
+--before: a checkout of this project at an earlier commit (`git worktree add`), which takes its turns too.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ CASES: list[tuple[str, dict[str, Any], float | None]] = [
     ("4 requests, 8 patches each", {"case": "many", "batch": 4, "patches": 8, **FLOW}, None),
     ("8 requests, 8 patches each", {"case": "many", "batch": 8, "patches": 8, **FLOW}, 1.7),
 ]
+#: The official package has no batches, and its time for so many would be too long.
+MIXED = (
+    "32 requests of 1 to 24 patches, 8 at once",
+    {"case": "mixed", "requests": 32, "patches": 24, "batch": 8, **FLOW},
+)
 
 
 class Side:
@@ -121,22 +127,47 @@ def make_checkpoint(folder: Path, dtype: str = "float32") -> Path:
     )
 
 
-def compare(ours: Side, theirs: Side, rounds: int) -> list[dict[str, Any]]:
-    """Return the median seconds of each case on both sides, measured in turns."""
+def compare(ours: Side, theirs: Side, before: Side | None, rounds: int) -> list[dict[str, Any]]:
+    """Return the median seconds of each case on all sides, measured in turns."""
     rows = []
     for title, request, bound in CASES:
-        pairs: list[tuple[float, float]] = []
-        for attempt in range(rounds + 1):
-            times = theirs.ask(request), ours.ask(request)
-            if times[0] is not None and times[1] is not None and attempt:  # the first round warms up
-                pairs.append((times[0], times[1]))
-        if not pairs:
+        turns: list[list[float | None]] = []
+        for _ in range(rounds + 1):
+            turns.append([side.ask(request) if side else None for side in (theirs, ours, before)])
+        found = _medians(turns[1:])  # the first round warms up
+        if found is None:
             continue
-        upstream, own = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(a / b for a, b in pairs)
-        rows.append({"case": title, "upstream_s": upstream, "ours_s": own, "ratio": ratio, "bound": bound})
-        sys.stderr.write(f"{title}: {upstream * 1e3:.1f} ms, ours {own * 1e3:.1f} ms, {ratio:.2f}x\n")
+        rows.append({"case": title, "bound": bound, **found})
+        sys.stderr.write(
+            f"{title}: {found['upstream_s'] * 1e3:.1f} ms, ours {found['ours_s'] * 1e3:.1f} ms, {found['ratio']:.2f}x"
+            + (f", before {found['before_s'] * 1e3:.1f} ms\n" if found["before_s"] else "\n")
+        )
     return rows
+
+
+def _medians(turns: list[list[float | None]]) -> dict[str, Any] | None:
+    """Return the medians of turns of (upstream, ours, before), and of the ratios to ours; None if a side cannot do it."""
+    pairs = [(a, b) for a, b, _ in turns if a is not None and b is not None]
+    if not pairs:
+        return None
+    upstream, own = (statistics.median(column) for column in zip(*pairs, strict=True))
+    older = [(c, b) for _, b, c in turns if b is not None and c is not None]
+    return {
+        "upstream_s": upstream,
+        "ours_s": own,
+        "ratio": statistics.median(a / b for a, b in pairs),
+        "before_s": statistics.median(c for c, _ in older) if older else None,
+        "before_ratio": statistics.median(c / b for c, b in older) if older else None,
+    }
+
+
+def compare_mixed(ours: Side, before: Side | None, rounds: int) -> str:
+    """Return a line about many requests of mixed lengths, beside the earlier commit if there is one."""
+    title, request = MIXED
+    turns = [(ours.ask(request), before.ask(request) if before else None) for _ in range(rounds + 1)][1:]
+    own = statistics.median(a for a, _ in turns if a is not None)
+    ratios = [b / a for a, b in turns if a is not None and b is not None]
+    return f"{title}: {own:.1f} s" + (f", {statistics.median(ratios):.2f}x the speed before." if ratios else ".")
 
 
 def start_up(python: str, script: str, checkpoint: Path, rounds: int, threads: int) -> tuple[float, float]:
@@ -167,6 +198,7 @@ def main() -> None:
     """Run everything and print (or write) the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upstream", required=True, help="python of the environment with the official package")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier commit, to be measured beside")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", type=Path, help="markdown file whose inference section is replaced")
@@ -177,13 +209,16 @@ def main() -> None:
             checkpoint = make_checkpoint(Path(scratch) / dtype, dtype)
             theirs = Side(arguments.upstream, "upstream.py", checkpoint, arguments.threads)
             ours = Side(sys.executable, "ours.py", checkpoint, arguments.threads)
-            rows = compare(ours, theirs, arguments.rounds)
-            lines += _table(f"Mid configuration, {dtype}", rows)
+            script = str(arguments.before / "benchmarks" / "sides" / "ours.py") if arguments.before else ""
+            before = Side(sys.executable, script, checkpoint, arguments.threads) if script else None
+            lines += _table(f"Mid configuration, {dtype}", compare(ours, theirs, before, arguments.rounds))
             lines += _floor(checkpoint, ours, arguments.rounds)
             if dtype == "float32":
                 lines += _extras(arguments, checkpoint, ours, theirs)
-            ours.close()
-            theirs.close()
+                lines += [compare_mixed(ours, before, min(arguments.rounds, 3)), ""]
+            for side in (ours, theirs, before):
+                if side is not None:
+                    side.close()
     text = "\n".join(lines)
     print(text)
     if arguments.write:
@@ -243,13 +278,22 @@ def _floor(checkpoint: Path, ours: Side, rounds: int) -> list[str]:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> list[str]:
-    lines = [f"**{title}**", "", "| | upstream | ours | ratio | bound |", "|---|---|---|---|---|"]
+    """Return a table. The last two columns are there if an earlier commit was measured."""
+    columns = ["", "upstream", "ours", "ratio", "bound"]
+    earlier = any(row["before_s"] for row in rows)
+    columns += ["before", "before / ours"] if earlier else []
+    lines = [f"**{title}**", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in rows:
         bound = f"{row['bound']:.1f}" if row["bound"] else ""
-        lines.append(
-            f"| {row['case']} | {row['upstream_s'] * 1e3:.1f} ms | {row['ours_s'] * 1e3:.1f} ms | {row['ratio']:.2f} | {bound} |"
-        )
+        cells = [row["case"], _ms(row["upstream_s"]), _ms(row["ours_s"]), f"{row['ratio']:.2f}", bound]
+        if earlier:
+            cells += [_ms(row["before_s"]), f"{row['before_ratio']:.2f}"] if row["before_s"] else ["", ""]
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
 
 
 def _replace_section(path: Path, name: str, text: str) -> None:

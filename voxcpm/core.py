@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.inference.signature import arguments_of
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.kernels.threads import on_spare_core
 from voxcpm.provenance.source import Source
 from voxcpm.provenance.watermark_hook import NO_WATERMARK, Watermark, marked_chunks, marked_pairs, marked_samples
 from voxcpm.sequence.prompt_layout import Layout
@@ -31,7 +33,9 @@ from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
 from voxcpm.weights.lora import LoRAConfig, adapters, apply_lora, enable_lora, load_lora, lora_state_dict, remove_lora
 
 if TYPE_CHECKING:
-    from voxcpm.engine.request import Ending
+    from concurrent.futures import Future
+
+    from voxcpm.engine.request import Ending, Generation
     from voxcpm.inference.denoise import Denoiser
 
 Wav = NDArray[np.float32]
@@ -235,13 +239,21 @@ class VoxCPM:
                 chosen.append(SpeakOptions(**_own_options(utterance, options)))
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"item {number}: {error}") from None
-        generations = model.generate_layouts(layouts, chosen, max_batch)
-        spoken = []
-        for made, layout, option in zip(generations, layouts, chosen, strict=True):
-            mark = self._watermark(watermark, layout, made.seed)
-            wav = marked_samples(_numpy(model.decode(made.patches, layout, option)), model.sample_rate, mark)
-            spoken.append(Spoken(wav, made.ending, made.attempts, made.seed))
-        return spoken
+
+        def heard(number: int, made: Generation) -> Spoken:
+            mark = self._watermark(watermark, layouts[number], made.seed)
+            wav = _numpy(model.decode(made.patches, layouts[number], chosen[number]))
+            return Spoken(marked_samples(wav, model.sample_rate, mark), made.ending, made.attempts, made.seed)
+
+        spoken: dict[int, Future[Spoken]] = {}
+        # The codec takes about as long as the backbone: it decodes what is done while the rest is generated.
+        with on_spare_core(model.device.type) as run:
+
+            def finished(number: int, made: Generation) -> None:
+                spoken[number] = run(partial(heard, number, made))
+
+            model.generate_layouts(layouts, chosen, max_batch, finished)
+            return [spoken[number].result() for number in range(len(layouts))]
 
     def speak_streaming(
         self, item: str | Utterance, normalize: bool = False, denoise: bool = False, **options: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from itertools import pairwise
@@ -18,6 +19,7 @@ torch.set_num_threads(int(sys.argv[2]))
 from protocol import answer, timed  # noqa: E402
 
 from voxcpm import VoxCPM  # noqa: E402
+from voxcpm.core import Utterance  # noqa: E402
 
 OPTIONS: dict[str, Any] = {"dtype": "int8"} if sys.argv[3:] == ["int8"] else {}
 VOICE: Any = VoxCPM.from_pretrained(sys.argv[1], load_denoiser=False, device="cpu", **OPTIONS)
@@ -144,6 +146,22 @@ def many(request: dict[str, Any]) -> float:
     )
 
 
+def mixed(request: dict[str, Any]) -> float:
+    """Seconds for `requests` texts of 1 to `patches` patches, at most `batch` at once."""
+    draw = random.Random(0)
+    lengths = [draw.randint(1, request["patches"]) for _ in range(request["requests"])]
+    items = [Utterance(TEXT, min_len=length, max_len=length) for length in lengths]
+    return timed(
+        lambda: VOICE.generate_batch(
+            items,
+            max_batch=request["batch"],
+            cfg_value=request["cfg"],
+            inference_timesteps=request["steps"],
+            seed=0,
+        )
+    )
+
+
 @torch.inference_mode()
 def bare_products(request: dict[str, Any]) -> float:
     """Return seconds of the bare matrix products of one patch at a batch size, by the model's linears and nothing else."""
@@ -203,6 +221,7 @@ if __name__ == "__main__":
             "streaming": streaming,
             "first_chunk": first_chunk,
             "many": many,
+            "mixed": mixed,
             "bare_products": bare_products,
             "read_bandwidth": read_bandwidth,
         }

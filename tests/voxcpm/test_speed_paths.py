@@ -6,6 +6,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tensor_closeness import assert_close
 from test_golden_generation import TOLERANCE, stored_layout
 from tiny_voxcpm import tiny_model
@@ -13,9 +15,18 @@ from torch import nn
 from voxcpm_fixtures import GoldenSet
 
 from voxcpm.engine.batch import generate_patches
-from voxcpm.engine.request import GenerationRequest
+from voxcpm.engine.lanes import lanes_for
+from voxcpm.engine.loop import GenerationLoop
+from voxcpm.engine.request import GenerationRequest, admit
 from voxcpm.kernels.int8_linear import is_quantised, quantise_towers
-from voxcpm.kernels.packed_linear import PackedLinear, _onednn_serves, pack_linears, unpack_linears
+from voxcpm.kernels.packed_linear import (
+    PackedLinear,
+    _onednn_serves,
+    pack_linears,
+    round_rows,
+    rounded_rows,
+    unpack_linears,
+)
 from voxcpm.model.attention import CAUSAL
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.decode_state import KVCache
@@ -102,6 +113,55 @@ def test_packing_is_undone_and_survives_copies(no_gradients: None) -> None:
     unpack_linears(twin)
     assert all(torch.equal(twin.state_dict()[name], value + 1) for name, value in before.items())
     assert not any(isinstance(module, PackedLinear) for module in twin.modules())
+
+
+@given(st.integers(1, 100_000))
+def test_rounded_rows_cost_little(rows: int) -> None:
+    rounded = round_rows(rows)
+    assert rows <= rounded <= rows * 9 / 8
+    assert round_rows(rounded) == rounded
+    assert rows > 16 or rounded == rows
+
+
+def test_rounded_rows_are_few() -> None:
+    assert len({round_rows(rows) for rows in range(1, 2049)}) == 16 + 7 * 8
+
+
+@needs_kernel
+@pytest.mark.usefixtures("no_gradients")
+@pytest.mark.parametrize("shape", [(33, 24), (1, 35, 24), (2, 19, 24), (0, 24), (3, 0, 24)])
+def test_rounded_rows_change_no_product(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    plain = nn.Linear(24, 40)
+    x = torch.randn(shape)
+    with rounded_rows():
+        torch.testing.assert_close(PackedLinear(plain.weight, plain.bias)(x), plain(x), atol=1e-5, rtol=0)
+
+
+@needs_kernel
+def test_a_prefill_rounds_and_a_step_does_not(golden_set: GoldenSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each length of a text leaves its own kernels in the memory of a server."""
+    model = pack_linears(load_backbone(golden_set.checkpoint, "float32"))
+    assert isinstance(model, VoxCPM2)
+    rows: list[int] = []
+    product = PackedLinear._product
+
+    def counted(self: PackedLinear, x: torch.Tensor) -> torch.Tensor:
+        rows.append(x.numel() // self.in_features)
+        return product(self, x)
+
+    monkeypatch.setattr(PackedLinear, "_product", counted)
+    layout = stored_layout(golden_set, "ref_continuation")
+    row = admit(model.config, 0, GenerationRequest(layout, min_len=2, max_len=2))
+    loop = GenerationLoop(model, lanes_for(model, [row], 1))
+    loop.join([row])
+    assert layout.length > 16
+    assert rows
+    assert all(round_rows(count) == count for count in rows)
+    rows.clear()
+    loop.step()
+    per_pass = 2 * (3 + 2 * model.config.patch_size)
+    assert per_pass in rows, "LocDiT's two rows of guidance are computed as they are"
 
 
 @needs_kernel

@@ -12,12 +12,19 @@ from voxcpm.engine.loop import GenerationLoop
 from voxcpm.engine.request import Generation, GenerationRequest, Patch, admit
 from voxcpm.model.backbone import VoxCPM2
 
+Finished = Callable[[int, Generation], None]
+"""(index, its generation): called once for each request, as soon as nothing of it changes."""
+
 Retry = Callable[[int, Generation], GenerationRequest | None]
 """(index, its generation) -> the request to make instead, of the same layout and lengths; None: keep the generation."""
 
 
 def generate_patches(
-    model: VoxCPM2, requests: Sequence[GenerationRequest], max_batch: int = 32, retry: Retry | None = None
+    model: VoxCPM2,
+    requests: Sequence[GenerationRequest],
+    max_batch: int = 32,
+    retry: Retry | None = None,
+    finished: Finished | None = None,
 ) -> list[Generation]:
     """Generate every request to its end, at most `max_batch` at once, and return the results in order.
 
@@ -45,6 +52,8 @@ def generate_patches(
             following = retry(number, made) if retry is not None else None
             if following is None:
                 results[number] = made
+                if finished is not None:
+                    finished(number, made)
                 continue
             rows[number] = admit(model.config, number, following)
             waiting.append(rows[number])

@@ -18,6 +18,7 @@ from torch import Tensor
 from voxcpm.engine.lanes import Lane
 from voxcpm.engine.prefixes import PrefixCache
 from voxcpm.engine.request import Ending, Patch, Row, patch_noise
+from voxcpm.kernels.packed_linear import rounded_rows
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.flow import Solver
 
@@ -57,7 +58,7 @@ class GenerationLoop:
             lane.rows.append(row)
             by_lane.setdefault(id(lane), []).append(row)
             joined.append(row)
-        with torch.inference_mode():
+        with torch.inference_mode(), rounded_rows():
             for lane in self.lanes:
                 if new := by_lane.get(id(lane)):
                     try:

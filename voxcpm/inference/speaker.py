@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from voxcpm.config import VoxCPM2Config
-from voxcpm.engine.batch import generate_patches, stream_patches
+from voxcpm.engine.batch import Finished, generate_patches, stream_patches
 from voxcpm.engine.request import Generation, GenerationRequest, Patch
 from voxcpm.errors import GenerationError
 from voxcpm.inference.audio_files import load_audio, trim_silence
@@ -181,12 +181,16 @@ class VoxCPM2Model(TTSModule):
     # -- speaking ------------------------------------------------------------------------------------------------------
 
     def generate_layouts(
-        self, layouts: Sequence[Layout], options: Sequence[SpeakOptions], max_batch: int = 32
+        self,
+        layouts: Sequence[Layout],
+        options: Sequence[SpeakOptions],
+        max_batch: int = 32,
+        finished: Finished | None = None,
     ) -> list[Generation]:
         """Generate many layouts at once. If `retry_badcase` is on, bad cases are generated again with the next seed.
 
         All options are per request. Slots that become free are refilled, also by what is tried again. What turned into NaN has
-        the ending "failed".
+        the ending "failed". finished: is told of each generation as soon as it is final.
         """
         seeds = [materialize_generation_seed(o.seed) for o in options]
 
@@ -199,9 +203,9 @@ class VoxCPM2Model(TTSModule):
             return o.request(layouts[i], made.seed + 1)
 
         requests = [o.request(layout, seed) for o, layout, seed in zip(options, layouts, seeds, strict=True)]
-        finished = generate_patches(self.backbone, requests, max_batch, again)
-        self.last_successful_seed = finished[-1].seed if finished else self.last_successful_seed
-        return finished
+        made = generate_patches(self.backbone, requests, max_batch, again, finished)
+        self.last_successful_seed = made[-1].seed if made else self.last_successful_seed
+        return made
 
     def _whole(self, layout: Layout, options: SpeakOptions) -> Generation:
         """Generate one layout. Raises GenerationError if it turns into NaN."""
