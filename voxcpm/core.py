@@ -256,14 +256,32 @@ class VoxCPM:
             return [spoken[number].result() for number in range(len(layouts))]
 
     def speak_streaming(
-        self, item: str | Utterance, normalize: bool = False, denoise: bool = False, **options: Any
+        self,
+        item: str | Utterance,
+        normalize: bool = False,
+        denoise: bool = False,
+        *,
+        watermark: Watermark | bool = False,
+        **options: Any,
     ) -> Iterator[Spoken]:
-        """Yield the audio of an item patch by patch; the last one has its `ending`. Bad cases are not retried."""
+        """Yield the audio of an item patch by patch; the last one has its `ending`. Bad cases are not retried.
+
+        watermark: see `generate`. A chunk then has more or fewer samples than a patch; the last one has what is left.
+        """
         utterance = item if isinstance(item, Utterance) else Utterance(item)
         chosen = SpeakOptions.of(_own_options(utterance, options)).seeded()
         layout = self._layout_of(utterance, normalize, denoise)
-        pairs = self.tts_model.speak_patches(layout, chosen)
-        return (Spoken(_numpy(audio), patch.ending, seed=chosen.seed) for audio, patch in pairs)
+        mark, rate = self._watermark(watermark, layout, chosen.seed), self.tts_model.sample_rate
+
+        def chunks() -> Iterator[Spoken]:
+            state = mark.start(rate)
+            for audio, patch in self.tts_model.speak_patches(layout, chosen):
+                wav, state = mark.mark(_numpy(audio), state)
+                if patch.ending is not None:
+                    wav = np.concatenate((wav, mark.finish(state)))
+                yield Spoken(wav, patch.ending, seed=chosen.seed)
+
+        return chunks()
 
     def _layout_of(self, utterance: Utterance, normalize: bool, denoise: bool) -> Layout:
         check_text(utterance.text)

@@ -37,7 +37,7 @@ class Tombstone:
     """One request to forget. Ids and hashes are sorted."""
 
     id: str
-    """8 hex digits, from what is forgotten: the same request has the same id."""
+    """16 hex digits (8 in older ones), from what is forgotten: the same request has the same id."""
     at: str
     """UTC, ISO 8601."""
     scope: Mapping[str, str]

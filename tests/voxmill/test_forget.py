@@ -209,6 +209,35 @@ def test_a_voice_of_a_session_goes_and_the_rest_of_its_recording_stays(made: Mad
     assert query(made.root, "from funnel where outcome = 'unaccounted'")[1] == []
 
 
+def test_the_plan_of_a_voice_lists_its_segments_the_doubtful_ones_first(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cosines = {name: 0.6 + number / 100 for number, name in enumerate(sorted(made.others))}
+    monkeypatch.setattr("voxmill.forgetting.likeness.segments_like", lambda root, clip, cosine: cosines)
+    (plan, *_) = forget(made.root, like=made.root / "corpus.json").corpora
+    assert [row["segment_id"] for row in plan.heard if row["cosine"] is not None] == sorted(made.others)
+    assert {row["segment_id"] for row in plan.heard} >= made.others
+    index = {row["segment_id"]: row for row in query_rows(made.root)}
+    for row in plan.heard:
+        of = index[row["segment_id"]]
+        assert (row["path"], row["start_s"], row["end_s"]) == (of["path"], of["start_s"], of["end_s"])
+    command = ["forget", str(made.root), "--like", str(made.root / "corpus.json")]
+    printed = CliRunner().invoke(app, command).output
+    first = plan.heard[0]
+    assert f"{first['segment_id']}: cosine 0.60, {first['start_s']:.1f} to {first['end_s']:.1f} s of " in printed
+
+
+def test_the_plan_of_a_recording_lists_no_segments(made: Made) -> None:
+    assert forget(made.root, recording=content("a")).corpora[0].heard == ()
+
+
+def query_rows(root: Path) -> list[dict[str, Any]]:
+    columns = ("segment_id", "path", "start_s", "end_s")
+    return [
+        dict(zip(columns, row, strict=True)) for row in query(root, f"select {', '.join(columns)} from segments")[1]
+    ]
+
+
 def test_the_owner_s_name_reaches_all_recordings_of_a_speaker(made: Made) -> None:
     assert forget(made.root, speaker_id="owner-b").corpora[0].segments == 4
     with pytest.raises(ForgetError, match="did you mean owner-b"):

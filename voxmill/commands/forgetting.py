@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from voxmill.forgetting.plan import CorpusPlan, Plan
 
 _SHOWN = 5
+_LISTED = 20
+"""Segments of a voice that the plan lists, those that are the least near to it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -163,6 +165,11 @@ def _say_corpus(terminal: Terminal, part: CorpusPlan, is_derived: bool, by_sessi
         f"{counted(part.checks, 'check')}, {part.latents:,} latents, {counted(part.marks, 'mark')}, "
         f"{part.decoupled:,} rows on synthetic clips"
     )
+    for row in part.heard[:_LISTED]:
+        near = f"cosine {row['cosine']:.2f}, " if row["cosine"] is not None else ""
+        terminal.say(f"  {row['segment_id']}: {near}{row['start_s']:.1f} to {row['end_s']:.1f} s of {row['path']}")
+    if len(part.heard) > _LISTED:
+        terminal.say(f"  and {counted(len(part.heard) - _LISTED, 'further segment')}; --json lists all")
     if part.copies:
         stay = "and stay: --with-copies forgets them, too" if not with_copies else "and stay"
         terminal.say(

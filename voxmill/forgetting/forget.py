@@ -164,11 +164,11 @@ def _steps(
     requested_by: str | None,
 ) -> list[Step]:
     """Return what is forgotten in the corpus, and in the corpora of synthetic speech that was made of it."""
-    alike: Sequence[str] = ()
+    alike: dict[str, float] = {}
     if request.like is not None:
         from voxmill.forgetting.likeness import segments_like
 
-        alike = sorted(segments_like(root, request.like, request.cosine))
+        alike = segments_like(root, request.like, request.cosine)
     chosen = choose(root, request, with_copies, alike)
     own = tombstone_of(chosen, scope, reason, requested_by)
     steps = [step for place in places if (step := step_of(place, chosen.ids, own))]

@@ -52,6 +52,9 @@ class CorpusPlan:
     marks: int
     sessions: tuple[str, ...] = ()
     """The sessions of the recordings."""
+    heard: tuple[dict[str, Any], ...] = ()
+    """Segments that were chosen one by one, by a voice: `segment_id`, `path`, `start_s`, `end_s`, `kept` and, of `--like`, the
+    `cosine`, None for those that follow from others. The least near ones come first: they are the doubtful ones."""
     copies: tuple[dict[str, Any], ...] = ()
     """Segments with the same audio that are not forgotten: `segment_id`, `path`, `duplicate_kind`."""
     linked: tuple[dict[str, Any], ...] = ()
@@ -80,7 +83,7 @@ def tombstone_of(chosen: Chosen, scope: dict[str, str], reason: str | None, requ
     segments = chosen.ids | chosen.foreign
     names = sorted(segments) + sorted(chosen.sources)
     return Tombstone(
-        id=hashlib.sha256("\n".join(names).encode()).hexdigest()[:8],
+        id=hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         scope=scope,
         reason=reason,
@@ -135,11 +138,25 @@ def corpus_plan(root: Path, chosen: Chosen, tombstone: str) -> CorpusPlan:
             decoupled=count("decoupled", "segment_id", "described_id", "timbre_id", "text_id"),
             latents=_latents(root, ids),
             marks=count("marks", "segment_id"),
+            heard=_heard(chosen),
             sessions=tuple(sorted({row["session_id"] for row in (*chosen.whole, *chosen.partial)})),
             copies=_short(chosen.copies),
             linked=_short(chosen.linked),
             exports=tuple(known_exports(root)),
         )
+
+
+def _heard(chosen: Chosen) -> tuple[dict[str, Any], ...]:
+    """Return the segments of recordings of which only some are forgotten, and all of them if they were chosen by their cosines."""
+    parts = {row["source_id"]: row["path"] for row in chosen.partial}
+    paths = parts | ({row["source_id"]: row["path"] for row in chosen.whole} if chosen.cosines else {})
+    rows = [
+        {name: row[name] for name in ("segment_id", "start_s", "end_s", "kept")}
+        | {"path": paths[row["source_id"]], "cosine": chosen.cosines.get(row["segment_id"])}
+        for row in chosen.segments
+        if row["source_id"] in paths
+    ]
+    return tuple(sorted(rows, key=lambda row: (row["cosine"] is None, row["cosine"] or 0.0, row["segment_id"])))
 
 
 def _short(rows: Sequence[Any]) -> tuple[dict[str, Any], ...]:

@@ -73,6 +73,8 @@ class Chosen:
     units: frozenset[str] = frozenset()
     foreign: frozenset[str] = field(default_factory=frozenset)
     """For a corpus of synthetic speech: segments of another corpus that it was made of."""
+    cosines: Mapping[str, float] = field(default_factory=dict)
+    """Of `--like`: how near the voice of a segment is to that of the clip, by id."""
 
     @property
     def ids(self) -> set[str]:
@@ -85,8 +87,8 @@ class Chosen:
         return {row["content_sha256"] for row in (*self.whole, *self.partial) if row["content_sha256"]}
 
 
-def choose(root: Path, request: Request, with_copies: bool = False, alike: Iterable[str] = ()) -> Chosen:
-    """Return what a request means. alike: the segments that sound like the clip of `--like`.
+def choose(root: Path, request: Request, with_copies: bool = False, alike: Mapping[str, float] | None = None) -> Chosen:
+    """Return what a request means. alike: cosines of the segments that sound like the clip of `--like`, by id.
 
     The same content under another name is forgotten with it. Raises ForgetError if nothing is meant.
     """
@@ -99,11 +101,11 @@ def choose(root: Path, request: Request, with_copies: bool = False, alike: Itera
         elif request.speaker_id is not None:
             sources, ids = _owned(catalog, request.speaker_id), set[str]()
         else:
-            sources, ids = set[str](), set(alike)
+            sources, ids = set[str](), set(alike or ())
             if request.speaker is not None:
                 assert request.session is not None
                 ids = _voice(catalog, request.session, request.speaker)
-        return complete(root, catalog, sources, ids, with_copies)
+        return replace(complete(root, catalog, sources, ids, with_copies), cosines=alike or {})
 
 
 def made_of(root: Path, foreign: Iterable[str]) -> Chosen | None:
