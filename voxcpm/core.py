@@ -7,9 +7,7 @@ wav = model.generate("Hello there.", reference_wav_path="voice.wav")   # 1-D flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,8 @@ from voxcpm.inference.prompt_cache import PromptCache, make_prompt_cache
 from voxcpm.inference.signature import arguments_of
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
-from voxcpm.kernels.threads import on_spare_core
+from voxcpm.inference.utterance import Spoken, Utterance, own_options
+from voxcpm.kernels.threads import batch_workers
 from voxcpm.provenance.source import Source
 from voxcpm.provenance.watermark_hook import NO_WATERMARK, Watermark, marked_chunks, marked_pairs, marked_samples
 from voxcpm.sequence.prompt_layout import Layout
@@ -33,38 +32,10 @@ from voxcpm.weights.checkpoint import HUB_ID, find_checkpoint
 from voxcpm.weights.lora import LoRAConfig, adapters, apply_lora, enable_lora, load_lora, lora_state_dict, remove_lora
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from voxcpm.engine.request import Ending, Generation
+    from voxcpm.engine.request import Generation
     from voxcpm.inference.denoise import Denoiser
 
 Wav = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One item of `generate_batch`. A field that is None takes the value of the batch's arguments."""
-
-    text: str
-    description: str | None = None  #: the voice or style in words; put in parentheses before the text
-    reference_wav_path: str | Path | None = None
-    prompt_wav_path: str | Path | None = None
-    prompt_text: str | None = None
-    prompt_cache: PromptCache | None = None  #: replaces the three fields above
-    seed: int | None = None
-    cfg_value: float | None = None
-    min_len: int | None = None
-    max_len: int | None = None
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """Audio, and how it was generated."""
-
-    wav: Wav
-    ending: Ending | None  #: why it ended; None: a chunk of a stream that continues
-    attempts: int = 1  #: generations until this one, with retries of bad cases
-    seed: int | None = None  #: seed of the last attempt
 
 
 class VoxCPM:
@@ -209,13 +180,15 @@ class VoxCPM:
         denoise: bool = False,
         *,
         watermark: Watermark | bool = False,
+        workers: int | None = None,
         **options: Any,
     ) -> list[Wav]:
         """Speak many texts at once and return their audio, each as if spoken alone. options: the fields of `SpeakOptions`.
 
-        watermark: see `generate`. All items are checked before any is spoken. The error names the first bad item by its index.
+        watermark: see `generate`. workers: threads that share the items; None: two if that helps on this machine
+        (`batch_workers`). All items are checked before any is spoken. The error names the first bad item by its index.
         """
-        spoken = self.speak_batch(items, normalize, max_batch, denoise, watermark=watermark, **options)
+        spoken = self.speak_batch(items, normalize, max_batch, denoise, watermark=watermark, workers=workers, **options)
         return [one.wav for one in spoken]
 
     def speak_batch(
@@ -226,6 +199,7 @@ class VoxCPM:
         denoise: bool = False,
         *,
         watermark: Watermark | bool = False,
+        workers: int | None = None,
         **options: Any,
     ) -> list[Spoken]:
         """Speak as `generate_batch` does; return the audio with why it ended and the attempts that it took."""
@@ -236,24 +210,23 @@ class VoxCPM:
             utterance = item if isinstance(item, Utterance) else Utterance(item)
             try:
                 layouts.append(self._layout_of(utterance, normalize, denoise))
-                chosen.append(SpeakOptions(**_own_options(utterance, options)))
+                chosen.append(SpeakOptions(**own_options(utterance, options)))
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"item {number}: {error}") from None
 
-        def heard(number: int, made: Generation) -> Spoken:
+        wavs: dict[int, Wav] = {}
+
+        def decode(number: int, made: Generation) -> None:
+            wavs[number] = _numpy(model.decode(made.patches, layouts[number], chosen[number]))
+
+        workers = batch_workers(model.device.type, len(items)) if workers is None else workers
+        generations = model.generate_layouts(layouts, chosen, max_batch, decode, workers)
+        spoken = []
+        for number, made in enumerate(generations):
             mark = self._watermark(watermark, layouts[number], made.seed)
-            wav = _numpy(model.decode(made.patches, layouts[number], chosen[number]))
-            return Spoken(marked_samples(wav, model.sample_rate, mark), made.ending, made.attempts, made.seed)
-
-        spoken: dict[int, Future[Spoken]] = {}
-        # The codec takes about as long as the backbone: it decodes what is done while the rest is generated.
-        with on_spare_core(model.device.type) as run:
-
-            def finished(number: int, made: Generation) -> None:
-                spoken[number] = run(partial(heard, number, made))
-
-            model.generate_layouts(layouts, chosen, max_batch, finished)
-            return [spoken[number].result() for number in range(len(layouts))]
+            wav = marked_samples(wavs.pop(number), model.sample_rate, mark)
+            spoken.append(Spoken(wav, made.ending, made.attempts, made.seed))
+        return spoken
 
     def speak_streaming(
         self,
@@ -269,7 +242,7 @@ class VoxCPM:
         watermark: see `generate`. A chunk then has more or fewer samples than a patch; the last one has what is left.
         """
         utterance = item if isinstance(item, Utterance) else Utterance(item)
-        chosen = SpeakOptions.of(_own_options(utterance, options)).seeded()
+        chosen = SpeakOptions.of(own_options(utterance, options)).seeded()
         layout = self._layout_of(utterance, normalize, denoise)
         mark, rate = self._watermark(watermark, layout, chosen.seed), self.tts_model.sample_rate
 
@@ -427,12 +400,6 @@ class VoxCPM:
             self._denoiser = load_denoiser(self._denoiser_path)
         wav = self._denoiser(load_audio(path, self.tts_model.config.sample_rate))
         return encode_clip(self.tts_model.audio_vae, self.tts_model.config, torch.from_numpy(wav), pad)
-
-
-def _own_options(utterance: Utterance, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a batch with those that an item sets."""
-    names = ("seed", "cfg_value", "min_len", "max_len")
-    return {**options, **{name: value for name in names if (value := getattr(utterance, name)) is not None}}
 
 
 def _numpy(wav: Tensor) -> Wav:

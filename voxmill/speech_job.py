@@ -73,7 +73,7 @@ class SpeechJob:
 
     def many(self, lines: list[str], folder: Path, long: bool) -> list[tuple[Path, int]]:
         """Speak every line into a separate file, in batches; return (file, number of samples written) for each."""
-        from voxcpm.core import Utterance
+        from voxcpm.inference.utterance import Utterance
 
         width = max(3, len(str(len(lines))))
         paths = [folder / f"{number:0{width}d}.wav" for number in range(1, len(lines) + 1)]

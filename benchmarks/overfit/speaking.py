@@ -14,7 +14,7 @@ import soxr
 
 from catalogs.corpus.reader import Corpus
 from voxcpm import VoxCPM
-from voxcpm.core import Utterance
+from voxcpm.inference.utterance import Utterance
 
 RATE = 16_000
 #: Solver steps and guidance of all measured speech; the defaults of the API.

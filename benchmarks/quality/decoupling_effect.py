@@ -224,7 +224,7 @@ def trained(work: Path, name: str, paths: Sequence[Path], codec: Path, share: fl
 def spoken(checkpoint: Path, texts: Sequence[str], references: Mapping[str, str]) -> list[dict[str, Any]]:
     """Say the texts in both styles and all voices; return the measures."""
     from voxcpm import VoxCPM
-    from voxcpm.core import Utterance
+    from voxcpm.inference.utterance import Utterance
 
     model = VoxCPM.from_pretrained(checkpoint, load_denoiser=False, device="cpu")
     rate = model.tts_model.sample_rate

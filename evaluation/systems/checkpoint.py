@@ -21,7 +21,7 @@ from evaluation.systems.recipes import NEEDS, RecipeOptions, clean_instruction, 
 
 if TYPE_CHECKING:
     from voxcpm import VoxCPM
-    from voxcpm.core import Spoken, Utterance
+    from voxcpm.inference.utterance import Spoken, Utterance
 
 FEWEST_PATCHES = 4
 """Patches of the shortest utterance: the model's stop decision counts from the fourth."""
@@ -136,7 +136,7 @@ class Checkpoint:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _utterance(self, ask: Ask) -> Utterance:
-        from voxcpm.core import Utterance
+        from voxcpm.inference.utterance import Utterance
 
         recipe, item = self.options.recipe, ask.item
         clip = item.reference if "reference" in NEEDS[recipe] else None
@@ -225,7 +225,7 @@ class Checkpoint:
     def _streamed(self, utterance: Utterance, started: float) -> tuple[list[Spoken], float]:
         import numpy as np
 
-        from voxcpm.core import Spoken
+        from voxcpm.inference.utterance import Spoken
 
         chunks, first = [], 0.0
         stream = self.model.speak_streaming(utterance, denoise=self.options.denoise is not None, **self._settings())

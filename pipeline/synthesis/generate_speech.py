@@ -22,7 +22,7 @@ from pipeline.synthesis.requests import Clip, SpeechRequest, SpeechSession
 
 if TYPE_CHECKING:
     from voxcpm import VoxCPM
-    from voxcpm.core import Spoken, Utterance
+    from voxcpm.inference.utterance import Spoken, Utterance
 
 _PATCHES_PER_TOKEN = 40.0
 
@@ -114,7 +114,8 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
         requests = [session.requests[recording.source.source_id] for recording in batch]
         items = [self._utterance(request, folder) for request in requests]
         try:
-            spoken = self._model.speak_batch(items, max_batch=len(items), **self._options(requests))
+            # One thread: an actor has no more of the node than its share.
+            spoken = self._model.speak_batch(items, max_batch=len(items), workers=1, **self._options(requests))
         except (ValueError, FileNotFoundError) as error:
             raise StageError(str(error)) from error
         session.generate_s += time.perf_counter() - started
@@ -142,7 +143,7 @@ class GenerateSpeech(Stage[GenerateSpeechConfig]):
         return options
 
     def _utterance(self, request: SpeechRequest, folder: Path) -> Utterance:
-        from voxcpm.core import Utterance
+        from voxcpm.inference.utterance import Utterance
 
         own: Mapping[str, Any] = {name: v for name, v in request.options.items() if name not in _OF_BATCH}
         return Utterance(

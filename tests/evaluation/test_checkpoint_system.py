@@ -23,7 +23,7 @@ from evaluation.systems.base import Ask, Speech
 from evaluation.systems.checkpoint import Checkpoint
 from evaluation.systems.recipes import NEEDS
 from voxcpm import VoxCPM
-from voxcpm.core import Utterance
+from voxcpm.inference.utterance import Utterance
 
 QUICK: dict[str, Any] = {"steps": 2, "max_seconds": 0.8, "retry": False, "device": "cpu"}
 Opener = Callable[..., Checkpoint]

@@ -15,9 +15,9 @@ import torch
 from voxcpm_fixtures import GoldenSet
 
 from voxcpm import VoxCPM
-from voxcpm.core import Utterance
 from voxcpm.errors import AudioError
 from voxcpm.inference.prompt_cache import load_prompt_cache, save_prompt_cache
+from voxcpm.inference.utterance import Utterance
 from voxcpm.sequence.text_pieces import speaking_length, split_text
 
 GENERATE = [

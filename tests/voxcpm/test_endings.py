@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from voxcpm import VoxCPM
-from voxcpm.core import Utterance
+from voxcpm.inference.utterance import Utterance
 
 PATCH = 7680
 QUICK: dict[str, Any] = {"inference_timesteps": 2, "max_len": 5}

@@ -186,3 +186,24 @@ def test_a_request_that_fits_no_lane_waits_and_one_without_a_slot_cannot_leave()
     with pytest.raises(ValueError, match="no slot"):
         loop.leave(long)
     assert loop.step() == []
+
+
+def test_a_prefill_that_fails_leaves_no_slot_taken_in_any_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    loop = GenerationLoop(model, make_lanes(model, {16: 2, 48: 2}))
+    requests = [GenerationRequest(make_layout(n, text), n, min_len=2, max_len=2) for n, text in ((0, 3), (1, 30))]
+    rows = [admit(model.config, number, request) for number, request in enumerate(requests)]
+    prefill, calls = model.prefill, []
+
+    def first_fails(layouts: list[Layout], state: DecodeState) -> None:
+        calls.append(len(layouts))
+        if len(calls) == 1:
+            raise MemoryError("no room")
+        prefill(layouts, state)
+
+    monkeypatch.setattr(model, "prefill", first_fails)
+    with pytest.raises(MemoryError):
+        loop.join(rows)
+    assert loop.rows == [] and [lane.free for lane in loop.lanes] == [2, 2]
+    assert loop.join(rows) == rows
+    assert {patch.request for patch in loop.step()} == {0, 1}

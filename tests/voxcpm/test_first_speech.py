@@ -13,12 +13,12 @@ import torch
 from first_models import FirstModel
 
 from voxcpm import VoxCPM
-from voxcpm.core import Utterance
 from voxcpm.engine.request import Ending
 from voxcpm.inference.long_text import speak_long
 from voxcpm.inference.prompt_cache import PromptCache
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.speaker import VoxCPM2Model
+from voxcpm.inference.utterance import Utterance
 from voxcpm.model.voxcpm import VoxCPMModel
 
 QUICK: dict[str, Any] = {"inference_timesteps": 3, "min_len": 4, "max_len": 5, "seed": 3}

@@ -12,9 +12,9 @@ import torch
 from trainer.codec.losses import mel_distance
 from voxcpm import VoxCPM
 from voxcpm.config import VoxCPM2Config
-from voxcpm.core import Utterance
 from voxcpm.inference.options import check_lengths
 from voxcpm.inference.prompt_cache import PromptCache
+from voxcpm.inference.utterance import Utterance
 from voxcpm.weights.lora import LoRAConfig, apply_lora, save_lora
 
 

@@ -47,27 +47,35 @@ class GenerationLoop:
 
         A voice that is in the cache of prefixes is not processed again.
         """
+        joined = self.reserve(rows, most)
+        self.fill(joined)
+        return joined
+
+    def reserve(self, rows: Iterable[Row], most: int | None = None) -> list[Row]:
+        """Give free slots to rows, at most `most`; return those that found one. `fill` must follow, before a step."""
         joined: list[Row] = []
-        by_lane: dict[int, list[Row]] = {}
         for row in rows:
             if most is not None and len(joined) >= most:
                 break
             lane = self.lane_for(row)
-            if lane is None:
-                continue
-            lane.rows.append(row)
-            by_lane.setdefault(id(lane), []).append(row)
-            joined.append(row)
+            if lane is not None:
+                lane.rows.append(row)
+                joined.append(row)
+        return joined
+
+    def fill(self, joined: Sequence[Row]) -> None:
+        """Process the layouts of rows that have just been given slots."""
         with torch.inference_mode(), rounded_rows():
             for lane in self.lanes:
-                if new := by_lane.get(id(lane)):
+                if new := [row for row in joined if row in lane.rows]:
                     try:
                         self._prefill(lane, new)
                     except BaseException:
-                        # Rows and slots must agree whatever happens, e.g. if memory does not suffice.
-                        del lane.rows[lane.state.active :]
+                        # Rows and slots must agree whatever happens, e.g. if memory does not suffice: also in the lanes
+                        # that were to follow.
+                        for one in self.lanes:
+                            del one.rows[one.state.active :]
                         raise
-        return joined
 
     def _prefill(self, lane: Lane, rows: Sequence[Row]) -> None:
         first = lane.state.active

@@ -186,11 +186,12 @@ class VoxCPM2Model(TTSModule):
         options: Sequence[SpeakOptions],
         max_batch: int = 32,
         finished: Finished | None = None,
+        workers: int = 1,
     ) -> list[Generation]:
         """Generate many layouts at once. If `retry_badcase` is on, bad cases are generated again with the next seed.
 
         All options are per request. Slots that become free are refilled, also by what is tried again. What turned into NaN has
-        the ending "failed". finished: is told of each generation as soon as it is final.
+        the ending "failed". finished, workers: see `generate_patches`.
         """
         seeds = [materialize_generation_seed(o.seed) for o in options]
 
@@ -203,7 +204,7 @@ class VoxCPM2Model(TTSModule):
             return o.request(layouts[i], made.seed + 1)
 
         requests = [o.request(layout, seed) for o, layout, seed in zip(options, layouts, seeds, strict=True)]
-        made = generate_patches(self.backbone, requests, max_batch, again, finished)
+        made = generate_patches(self.backbone, requests, max_batch, again, finished, workers)
         self.last_successful_seed = made[-1].seed if made else self.last_successful_seed
         return made
 

@@ -26,7 +26,7 @@ from pipeline.synthesis.table.settings import SpeakRowsConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voxcpm.core import Spoken
+    from voxcpm.inference.utterance import Spoken
     from voxcpm.provenance.c2pa.claim import Clip
     from voxcpm.provenance.statement import Statement
 
