@@ -1,15 +1,17 @@
 """Inference of the published 2B configuration on a GPU, with random weights, compared with the bounds of benchmarks/patch_cost.py.
 
-    python benchmarks/gpu.py [--streams 1,8,16,32,64] [--patches 60] [--no-compile] [--write docs/benchmarks.md]
+    python benchmarks/gpu.py [--streams 1,8,16,32,64] [--arrivals 16] [--patches 60] [--no-compile] [--write docs/benchmarks.md]
 
 All streams start together and run in one batch; the codec streams too. Printed: the real-time factor at batch 1 with and
 without the time to the first chunk, seconds of audio per second, chunks that are later than playback (underruns), the time to
-the first audio (median and 95 %), and the device's memory. `--tiny` runs a small model on any machine, to test the script.
+the first audio (median and 95 %), and the device's memory. Then the engine with its scheduler: requests arrive at random, so many
+in a second, and are listened to while they are made. `--tiny` runs a small model on any machine, to test the script.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import sys
 import time
@@ -27,6 +29,7 @@ from benchmarks.patch_cost import patch_cost  # noqa: E402
 from voxcpm.audiovae import AudioVAE, AudioVAEConfig  # noqa: E402
 from voxcpm.config import VoxCPM2Config  # noqa: E402
 from voxcpm.engine.batch import stream_patches  # noqa: E402
+from voxcpm.engine.engine import EngineBusyError, SpeechEngine, plan_slots  # noqa: E402
 from voxcpm.engine.request import GenerationRequest  # noqa: E402
 from voxcpm.kernels.compiled_tower import compile_towers  # noqa: E402
 from voxcpm.kernels.packed_linear import pack_linears  # noqa: E402
@@ -65,16 +68,72 @@ class Streamed:
         return self.arrivals[-1] / seconds, later
 
 
-def stream(model: VoxCPM2, codec: AudioVAE, streams: int, patches: int) -> Streamed:
-    """Speak `streams` texts of random tokens in one batch, `patches` patches each."""
-    config = model.config
+@dataclass
+class Listener:
+    """A request of the open loop: when it came, and when each of its chunks was there."""
+
+    came: float
+    arrivals: list[float]
+
+    def late(self, patch_s: float) -> int:
+        """Return the number of chunks that are later than playback."""
+        return sum(at > self.arrivals[0] + i * patch_s for i, at in enumerate(self.arrivals))
+
+
+def request_of(config: VoxCPM2Config, seed: int, patches: int) -> GenerationRequest:
+    """Return a request for `patches` patches with a text of random tokens."""
     empty = torch.zeros(0, config.patch_size, config.feat_dim)
     text = torch.randint(200, config.lm_config.vocab_size, (TEXT_POSITIONS,))
     layout = Layout(text, torch.zeros(TEXT_POSITIONS, dtype=torch.bool), empty, TEXT_POSITIONS, 0)
-    requests = [
-        GenerationRequest(layout, seed=i, min_len=patches, max_len=patches, ratio_threshold=None)
-        for i in range(streams)
-    ]
+    return GenerationRequest(layout, seed=seed, min_len=patches, max_len=patches, ratio_threshold=None)
+
+
+def listen(engine: SpeechEngine, config: VoxCPM2Config, rate: float, seconds: float, patches: int) -> list[Listener]:
+    """Let requests come at Poisson times, `rate` in a second, for some seconds; return all that were taken, at their ends.
+
+    Raises EngineBusyError if one is refused: the rate is then too high for this machine.
+    """
+    draw, listeners = random.Random(0), dict[int, Listener]()
+    started = time.perf_counter()
+    coming = draw.expovariate(rate)
+    while coming < seconds or not engine.idle:
+        now = time.perf_counter() - started
+        while coming <= now and coming < seconds:
+            number = engine.submit(request_of(config, len(listeners), patches))
+            listeners[number] = Listener(coming, [])
+            coming += draw.expovariate(rate)
+        for number, listener in listeners.items():
+            if listener.arrivals:
+                engine.played(number, min(now - listener.arrivals[0], len(listener.arrivals) * engine.patch_s))
+        chunks = engine.step()
+        now = time.perf_counter() - started
+        for chunk in chunks:
+            listeners[chunk.number].arrivals.append(now)
+        if not chunks:
+            time.sleep(0.001)
+    return list(listeners.values())
+
+
+def open_loop(model: VoxCPM2, codec: AudioVAE, rate: float, seconds: float, patches: int) -> str:
+    """Return a line about the engine with requests that arrive at random."""
+    engine = SpeechEngine(model, codec, plan_slots(model, 64 if model.device.type == "cuda" else 4))
+    try:
+        listen(engine, model.config, rate, seconds / 4, patches)  # compiles, and the engine learns what a step costs
+        heard = listen(engine, model.config, rate, seconds, patches)
+    except EngineBusyError as error:
+        return f"{rate:g} arrivals in a second: refused ({error})."
+    first = sorted((one.arrivals[0] - one.came) * 1e3 for one in heard)
+    late = sum(one.late(engine.patch_s) > 0 for one in heard)
+    return (
+        f"{rate:g} arrivals in a second for {seconds:g} s, {patches} patches each: {len(heard)} requests, first audio p50 "
+        f"{statistics.median(first):.0f} ms, p95 {first[int(0.95 * (len(first) - 1))]:.0f} ms, {late} with an underrun."
+    )
+
+
+def stream(model: VoxCPM2, codec: AudioVAE, streams: int, patches: int) -> Streamed:
+    """Speak `streams` texts of random tokens in one batch, `patches` patches each."""
+    config = model.config
+    requests = [request_of(config, seed, patches) for seed in range(streams)]
     arrivals = []
     started = time.perf_counter()
     state = codec.init_decoder_state(streams)
@@ -106,6 +165,10 @@ def main() -> None:
     """Run all sizes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", default="1,8,16,32,64")
+    parser.add_argument(
+        "--arrivals", type=float, default=16.0, help="requests in a second of the open loop (16); 0: none"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the open loop (20)")
     parser.add_argument("--patches", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true")
@@ -145,6 +208,8 @@ def main() -> None:
             f"| {statistics.median(first):.0f} / {first[int(0.95 * (len(first) - 1))]:.0f} | {memory:.1f} | {share} |"
         )
         print(lines[-1], flush=True)
+    if arguments.arrivals:
+        lines += ["", open_loop(model, codec, arguments.arrivals, arguments.seconds, arguments.patches)]
     text = "\n".join(lines)
     print(text)
     if arguments.write:

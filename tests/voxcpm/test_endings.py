@@ -73,3 +73,15 @@ def test_a_stream_says_at_its_end_why_it_ended(voice: VoxCPM, stops: list[bool])
     np.testing.assert_allclose(np.concatenate([chunk.wav for chunk in chunks]), whole.wav, atol=2e-4)
     stops += [True] * 4
     assert [chunk.ending for chunk in voice.speak_streaming("Hello", **QUICK)] == [None] * 3 + ["stop"]
+
+
+def test_a_marked_stream_is_the_marked_batch_and_ends_once(voice: VoxCPM) -> None:
+    item, options = Utterance("Hello", seed=7, min_len=5), {**QUICK, "watermark": True}
+    (whole,) = voice.speak_batch([item], **options)
+    chunks = list(voice.speak_streaming(item, **options))
+    assert [chunk.ending for chunk in chunks] == [None] * 4 + ["max_len"]
+    heard = np.concatenate([chunk.wav for chunk in chunks])
+    plain = np.concatenate([chunk.wav for chunk in voice.speak_streaming(item, **QUICK)])
+    assert len(heard) == len(plain) == len(whole.wav)
+    np.testing.assert_allclose(heard, whole.wav, atol=2e-3)
+    assert np.abs(heard - plain).max() > 10 * np.abs(heard - whole.wav).max()

@@ -12,7 +12,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,41 @@ def test_an_engine_process_that_is_stopped_while_idle_is_found_by_the_next_reque
         assert lost.status == 503 and lost.error["code"] == "engine_lost"
         until(lambda: service.state.link.status == "ready")
         assert service.speak("hello").status == 200
+
+
+def test_a_model_without_requests_is_unloaded_and_the_next_requests_wait_for_it() -> None:
+    with Service({"unload_after": 0.4}) as service:
+        link = service.state.link
+        first = link.pid
+        held = service.connect()
+        held.request("POST", "/v1/audio/speech", json.dumps({"input": "hold", "stream": False}))
+        time.sleep(1.0)
+        assert link.pid == first, "a request is open"
+        held.close()
+        until(lambda: link.status == "unloaded" and link.pid is None)
+        assert service.ask("GET", "/ready").status == 200 and service.ask("GET", "/health").status == 200
+        assert service.ask("GET", "/v1/models").status == 200
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda n: service.speak(f"hello {n}", response_format="pcm"), range(4)))
+        assert [answer.status for answer in answers] == [200] * 4
+        assert link.pid not in (None, first) and link.restarts == 0 and not link.deaths
+        until(lambda: link.status == "unloaded")
+        assert service.speak("hello again").status == 200, "also the second time"
+
+
+def test_an_unloaded_model_that_is_gone_is_said_to_the_request_that_waits() -> None:
+    with Service({"unload_after": 0.2}) as service:
+        link = service.state.link
+        until(lambda: link.status == "unloaded")
+        link.options = link.options.replace(b'"tones"', b'"broken"')
+        refused = service.speak("hello")
+        assert refused.status == 503 and refused.headers["x-should-retry"] == "false"
+        assert service.ask("GET", "/ready").status == 503
+
+
+def test_a_server_stops_while_its_model_is_unloaded() -> None:
+    with Service({"unload_after": 0.2}) as service:
+        until(lambda: service.state.link.status == "unloaded")
 
 
 def test_requests_are_told_to_come_back_while_the_engine_starts() -> None:

@@ -44,8 +44,8 @@ class PackedLinear(nn.Module):
 
     On x86 in float32 and bfloat16, oneDNN keeps the weight in a blocked layout and runs full-width AVX-512 kernels. In float32
     they are 2 to 4 times faster than the BLAS call behind `F.linear` on the shapes of this model (4 x 4096 x 8192: 4.5 against
-    17 ms, 22 x 512 x 2048: 0.23 against 0.64 ms, one thread), in bfloat16 up to 1.8 times. Otherwise this is `F.linear`. Only
-    one of the two layouts is in memory.
+    17 ms, 22 x 512 x 2048: 0.23 against 0.64 ms, one thread), in bfloat16 up to 1.8 times; with AVX2 alone, docs/benchmarks.md
+    has the gain of the whole model. Otherwise this is `F.linear`. Only one of the two layouts is in memory.
     """
 
     weight: Tensor | None

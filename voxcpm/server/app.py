@@ -55,7 +55,9 @@ def build_state(settings: ServerSettings) -> ServerState:
         "threads": settings.threads,
         "adapters": {name: str(folder) for name, folder in settings.adapters.items()},
     }
-    link = EngineLink(settings.worker, msgspec.json.encode(options), hang_s=settings.hang_after)
+    link = EngineLink(
+        settings.worker, msgspec.json.encode(options), hang_s=settings.hang_after, unload_s=settings.unload_after
+    )
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
     watermark_keys = embedding_keys(settings.watermark_key, off=settings.no_watermark)
     state = ServerState(settings, link, Keys(settings.keys), metrics, watermark_keys=watermark_keys)
@@ -99,7 +101,10 @@ def common_routes(state: ServerState) -> list[BaseRoute]:
             raise unavailable("the server is stopping")
         state.link.check()
         load = state.link.load
-        return JSONResponse({"status": "ready", "slots": load.slots, "running": load.running, "waiting": load.waiting})
+        # A model that was unloaded is loaded by the next request, which waits for it.
+        return JSONResponse(
+            {"status": state.link.status, "slots": load.slots, "running": load.running, "waiting": load.waiting}
+        )
 
     async def metrics(request: Request) -> Response:
         """Return the metrics in Prometheus' text format."""

@@ -31,7 +31,7 @@ from voxcpm.server.process.result import SpeechResult
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxcpm.server.process.link import Channel
+    from voxcpm.server.process.channel import Channel
     from voxcpm.server.state import ServerState
 
 REPORT_S = 0.5

@@ -80,6 +80,9 @@ class ServerSettings:
     hang_after: float | None = option(
         None, "Restart an engine that does not answer for this long, in seconds. Default: 60 on a GPU, 300 on a CPU."
     )
+    unload_after: float | None = option(
+        None, "Free the model's memory after this long without a request, in seconds. The next request waits for it."
+    )
     max_long_characters: int = 100_000
     max_body: int = 16 * 2**20
     header_s: float = 10.0
@@ -173,7 +176,7 @@ class ServerSettings:
         for origin in self.cors:
             if not re.fullmatch(r"https?://[^/*\s]+", origin):
                 raise ValueError(f"--cors {origin}: give an origin such as https://example.org, without a path")
-        for name in ("max_characters", "max_seconds", "deadline", "drain", "hang_after"):
+        for name in ("max_characters", "max_seconds", "deadline", "drain", "hang_after", "unload_after"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0")

@@ -17,7 +17,8 @@ from typing import Literal
 
 import msgspec
 
-from voxcpm.server.errors import ApiError, busy, invalid, unavailable
+from voxcpm.server.errors import ApiError, unavailable
+from voxcpm.server.process.channel import Channel
 from voxcpm.server.process.messages import (
     PREFIX,
     Accepted,
@@ -33,7 +34,6 @@ from voxcpm.server.process.messages import (
     Ping,
     Pong,
     Ready,
-    Refused,
     Speak,
     ToEngine,
     body_length,
@@ -53,63 +53,11 @@ OTHER_HANG_S = 300.0
 TICKS = 4
 """An engine that has not answered at this number of looks hangs. Counted in looks, so that a stall of our own does not count."""
 
-Status = Literal["loading", "ready", "failed", "stopped"]
-CONTINUATION_LOST = "continuation_lost"
-"""Code of the error of a call that continues one that the engine process does not keep any more."""
+WAKE_S = 300.0
+"""Longest time that a call waits for a model that was unloaded."""
+
+Status = Literal["loading", "ready", "unloaded", "failed", "stopped"]
 LOST = "the engine process ended while it spoke: ask again in a few seconds"
-
-
-class Channel:
-    """The answers to one call."""
-
-    def __init__(self, link: EngineLink, number: int) -> None:
-        self.number = number
-        self.accepted = Accepted(number, 0, 0)
-        self._link = link
-        self._queue: asyncio.Queue[Accepted | Refused | Audio | Encoded | ApiError] = asyncio.Queue()
-
-    def put(self, message: Accepted | Refused | Audio | Encoded) -> None:
-        """Add an answer."""
-        self._queue.put_nowait(message)
-
-    def fail(self, error: ApiError) -> None:
-        """End the channel: answers that were not taken yet are dropped, and the next one asked for raises `error`."""
-        self._clear()
-        self._queue.put_nowait(error)
-
-    async def answer(self) -> Accepted | Audio | Encoded:
-        """Return the next answer. Raises ApiError if the call is refused or the channel failed."""
-        message = await self._queue.get()
-        if isinstance(message, ApiError):
-            raise message
-        if isinstance(message, Refused):
-            raise _refusal(message)
-        return message
-
-    async def next(self) -> Audio:
-        """Return the next audio. Raises ApiError as `answer` does."""
-        message = await self.answer()
-        assert isinstance(message, Audio)
-        return message
-
-    def close(self) -> None:
-        """Drop answers that were not taken, and ignore later ones."""
-        self._link.channels.pop(self.number, None)
-        self._clear()
-
-    def _clear(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
-
-
-def _refusal(message: Refused) -> ApiError:
-    if message.reason == "busy":
-        return busy(message.message, message.retry_after_s)
-    if message.reason == "lost":
-        return ApiError(409, message.message, code=CONTINUATION_LOST, retry=False)
-    if message.reason == "invalid":
-        return invalid(message.message)
-    return ApiError(500, message.message, "server_error", code="internal_error", retry=False)
 
 
 class EngineLink:
@@ -121,10 +69,12 @@ class EngineLink:
         options: bytes,
         on_load: Callable[[Load], None] | None = None,
         hang_s: float | None = None,
+        unload_s: float | None = None,
     ) -> None:
         """command: of the process; options: JSON that it reads from its first message (see worker.Options).
 
         hang_s: an engine that does not answer for this long while calls are open is killed. Default: HANG_S.
+        unload_s: without a call for this long, the process is ended; the next call starts it and waits. Default: it stays.
         """
         self.command, self.options = command, options
         self.status: Status = "loading"
@@ -136,7 +86,11 @@ class EngineLink:
         self.answered = 0  #: pings
         self._hang_s = hang_s
         self._unanswered = 0  #: looks since the ping that was not answered; 0: there is none
-        self._watching: asyncio.Task[None] | None = None
+        self._unload_s = unload_s
+        self._used = time.monotonic()  #: when the last call was open
+        self._waking = False  #: the process is started for a call that waits
+        self._wanted = asyncio.Event()
+        self._watching: list[asyncio.Task[None]] = []
         self._on_load = on_load or (lambda load: None)
         self._about: Ready | None = None
         self._numbers = itertools.count(1)
@@ -167,7 +121,9 @@ class EngineLink:
         return next(self._numbers)
 
     def check(self) -> None:
-        """Raise ApiError (503) if the engine cannot take a call now."""
+        """Raise ApiError (503) if the engine cannot take a call. One that was unloaded can: the call waits for it."""
+        if self.status == "unloaded" or (self.status == "loading" and self._waking):
+            return
         if self.status == "loading":
             raise unavailable("the model is being loaded: ask again in a few seconds", 3.0)
         if self.status != "ready":
@@ -182,7 +138,7 @@ class EngineLink:
 
     async def open(self, request: Speak) -> Channel:
         """Send a call; return its channel once the engine has accepted it. Raises ApiError if it is refused."""
-        channel = Channel(self, request.call)
+        channel = Channel(request.call, self.channels)
         answer = await self._first(channel, request)
         assert isinstance(answer, Accepted)
         channel.accepted = answer
@@ -190,14 +146,14 @@ class EngineLink:
 
     async def encode(self, clip: Clip, side: Literal["left", "right"] = "right") -> Latents:
         """Encode a clip in the engine process. Raises ApiError if it cannot be encoded."""
-        channel = Channel(self, self.next_number())
+        channel = Channel(self.next_number(), self.channels)
         answer = await self._first(channel, Encode(channel.number, clip, side))
         channel.close()
         assert isinstance(answer, Encoded)
         return answer.latents
 
     async def _first(self, channel: Channel, request: Speak | Encode) -> Accepted | Audio | Encoded:
-        self.check()
+        await self._awake()
         self.channels[channel.number] = channel
         self.send(request)
         try:
@@ -208,12 +164,26 @@ class EngineLink:
             self.send(Cancel(channel.number))
             raise
 
+    async def _awake(self) -> None:
+        """Wait for an engine that was unloaded. Raises ApiError (503) if there is none after that."""
+        if self.status == "unloaded":
+            self._waking = True
+            self._wanted.set()
+        if self._waking:
+            try:
+                await asyncio.wait_for(self._ready.wait(), WAKE_S)
+            except TimeoutError:
+                raise unavailable("the model is still being loaded: ask again in a few seconds", 3.0) from None
+        self.check()
+
     # -- the process ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the engine process and keep it running, in a background task."""
         self._task = asyncio.create_task(self._keep_running(), name="engine")
-        self._watching = asyncio.create_task(self._watch(), name="engine watch")
+        self._watching.append(asyncio.create_task(self._watch(), name="engine watch"))
+        if self._unload_s is not None:
+            self._watching.append(asyncio.create_task(self._watch_idle(self._unload_s), name="engine idle"))
 
     async def wait_ready(self) -> None:
         """Wait until the model is loaded, or the link has failed."""
@@ -222,7 +192,7 @@ class EngineLink:
     async def stop(self) -> None:
         """End the process: it ends by itself when its pipe closes; it is killed if it does not within 5 seconds."""
         self.status = "stopped"
-        for task in (self._watching, self._task):
+        for task in (*self._watching, self._task):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -261,6 +231,9 @@ class EngineLink:
             self._fail_all()
             if self.status == "stopped":
                 return
+            if self.status == "unloaded":
+                await self._wanted.wait()
+                continue
             if self.status == "failed" or not self._may_restart():
                 self.status = "failed"
                 self.failure = self.failure or f"it ended {RESTARTS + 1} times within {RESTART_WINDOW_S / 60:g} minutes"
@@ -284,6 +257,20 @@ class EngineLink:
             self._unanswered += 1
             if self._unanswered > TICKS:
                 log.error("the engine process has not answered for %g s: it is ended", bound)
+                self.kill()
+
+    async def _watch_idle(self, unload_s: float) -> None:
+        """End the engine process when there was no call for a time."""
+        while True:
+            await asyncio.sleep(min(unload_s / 4, 10.0))
+            now = time.monotonic()
+            if self.channels or self.status != "ready":
+                self._used = now
+            elif now - self._used >= unload_s:
+                log.info("no request for %g s: the model is unloaded", unload_s)
+                self.status = "unloaded"
+                self._ready.clear()
+                self._wanted.clear()
                 self.kill()
 
     def _bound(self) -> float:
@@ -321,7 +308,7 @@ class EngineLink:
         match message:
             case Ready():
                 self._about = message
-                self.status = "ready"
+                self.status, self._waking, self._used = "ready", False, time.monotonic()
                 self._set_load(Load(message.slots, 0, 0))
                 self._ready.set()
             case Failed():

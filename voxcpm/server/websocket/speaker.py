@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxcpm.server.calls import Speech, SpeechCall, speak
 from voxcpm.server.errors import ApiError
-from voxcpm.server.process.link import CONTINUATION_LOST
+from voxcpm.server.process.channel import CONTINUATION_LOST
 from voxcpm.server.speech.answers import Encoding, statement_for
 from voxcpm.server.speech.prepare import Prepared
 from voxcpm.server.websocket.messages import SessionOptions, error_message
