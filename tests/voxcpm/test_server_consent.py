@@ -297,6 +297,26 @@ def test_one_process_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) 
     assert most == 1 and [getattr(one, "status", 200) for one in answers] == [200, 200, 429, 429]
 
 
+def test_clips_of_one_consent_leave_room_for_others(served: Served) -> None:
+    service = checks.ConsentChecks(("false",), served.folder / "voices" / "consents")
+
+    async def ask() -> list[Any]:
+        async with service._next():  # a sentence is being made
+            one = [asyncio.create_task(wait("cons_one")) for _ in range(4)]
+            await asyncio.sleep(0)
+            other = asyncio.create_task(wait("cons_other"))
+            await asyncio.sleep(0)
+        return await asyncio.gather(*one, other, return_exceptions=True)
+
+    async def wait(consent_id: str) -> int:
+        async with service._next(consent_id):
+            return 200
+
+    answers = asyncio.run(ask())
+    assert [getattr(one, "status", one) for one in answers] == [200, 200, 429, 429, 200]
+    assert not service._waiting, "nothing is kept of those that are through"
+
+
 def test_a_consent_whose_sentence_ended_unused(served: Served) -> None:
     consent = served.consent()
     (served.folder / "voices" / "consents" / "challenges" / f"{'c' * 16}.json").unlink()

@@ -18,6 +18,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ CHECK_S = 300.0
 ASK_S = 60.0
 MOST_WAITING = 8
 """Checks and sentences that are made or wait at most; one is made at a time."""
+MOST_OF_ONE = 2
+"""Checks of one consent that are made or wait at most, so that one client with many clips does not keep all others out."""
 MOST_OPEN = 1_000
 """Sentences that may wait for their recording."""
 _CHECK_RATE = 16_000
@@ -107,7 +110,7 @@ class ConsentChecks:
         self.folder = folder
         self._program = tuple(program)
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._waiting: Counter[str | None] = Counter()  #: by consent; None: sentences
         self._known: dict[tuple[str, str], Checked] = {}
         _remove_drafts(folder)
 
@@ -180,19 +183,23 @@ class ConsentChecks:
         return found if right else None
 
     @contextlib.asynccontextmanager
-    async def _next(self) -> AsyncIterator[None]:
-        """Wait for the turn to run the program. Raises ApiError (429) if too many wait."""
-        if self._waiting >= MOST_WAITING:
-            raise busy(f"{self._waiting} consents wait to be checked already", 10.0)
-        self._waiting += 1
+    async def _next(self, consent_id: str | None = None) -> AsyncIterator[None]:
+        """Wait for the turn to run the program. Raises ApiError (429) if too many wait, or too many of one consent."""
+        if self._waiting.total() >= MOST_WAITING:
+            raise busy(f"{self._waiting.total()} consents wait to be checked already", 10.0)
+        if consent_id is not None and self._waiting[consent_id] >= MOST_OF_ONE:
+            raise busy(f"{self._waiting[consent_id]} clips wait to be checked against this consent already", 10.0)
+        self._waiting[consent_id] += 1
         try:
             async with self._turn:
                 yield
         finally:
-            self._waiting -= 1
+            self._waiting[consent_id] -= 1
+            if not self._waiting[consent_id]:
+                del self._waiting[consent_id]
 
     async def _check(self, consent: Consent, clip: bytes, digest: str) -> Checked:
-        async with self._next():
+        async with self._next(consent.id):
             # Another request may have brought the same clip meanwhile.
             found = self._known.get((consent.id, digest))
             if found is None:
