@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import platform
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from voxcpm.engine.batch import generate_patches
 from voxcpm.engine.lanes import lanes_for
 from voxcpm.engine.loop import GenerationLoop
 from voxcpm.engine.request import GenerationRequest, admit
+from voxcpm.inference.speaker import VoxCPM2Model
 from voxcpm.kernels.int8_linear import is_quantised, quantise_towers
 from voxcpm.kernels.packed_linear import (
     PackedLinear,
@@ -213,3 +215,15 @@ def test_int8_stays_near_float32(golden_set: GoldenSet) -> None:
         apply_lora(model, LoRAConfig(enable_lm=True))
     with pytest.raises(RuntimeError, match="stays on the CPU"):
         model.to(torch.bfloat16)
+
+
+@pytest.mark.parametrize(("supported", "dtype", "warned"), [(False, "bfloat16", True), (True, "bfloat16", False),
+                                                            (False, "float32", False)])  # fmt: skip
+def test_a_processor_without_bfloat16_is_said(
+    golden_set: GoldenSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    supported: bool, dtype: str, warned: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    VoxCPM2Model.from_local(golden_set.checkpoint, device="cpu", dtype=dtype, optimize=False)
+    assert ("float32 is two to three times as fast" in caplog.text) == warned

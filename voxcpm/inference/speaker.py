@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from voxcpm.inference.signature import arguments_of
 from voxcpm.inference.speak_options import SpeakOptions
 from voxcpm.inference.tts_module import TTSModule
 from voxcpm.kernels.int8_linear import quantise_towers
-from voxcpm.kernels.packed_linear import pack_linears
+from voxcpm.kernels.packed_linear import is_slow, pack_linears
 from voxcpm.model.backbone import VoxCPM2
 from voxcpm.model.utils import materialize_generation_seed, pick_runtime_dtype, resolve_runtime_device
 from voxcpm.sequence.prompt_layout import Layout, build_layout
@@ -35,6 +36,8 @@ from voxcpm.weights.lora import LoRAConfig, apply_lora, enable_lora, lora_state_
 
 if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
+
+log = logging.getLogger(__name__)
 
 
 class VoxCPM2Model(TTSModule):
@@ -74,6 +77,11 @@ class VoxCPM2Model(TTSModule):
         place = torch.device(resolve_runtime_device(device, config.device))
         if dtype is None:
             dtype = "float32" if training else pick_runtime_dtype(place.type, config.dtype)
+        if not training and is_slow(dtype, place):
+            log.warning(
+                "this processor computes bfloat16 slowly: float32 is two to three times as fast and takes twice the memory "
+                "(dtype='float32', --dtype float32)"
+            )
         int8 = dtype == "int8"
         if int8 and (training or lora_config is not None or place.type != "cpu"):
             raise ValueError("dtype 'int8' is for inference on the CPU without LoRA")

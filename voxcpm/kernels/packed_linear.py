@@ -168,6 +168,17 @@ def unpack_linears(model: nn.Module) -> nn.Module:
     return model
 
 
+def is_slow(dtype: str, device: torch.device) -> bool:
+    """Return True if the device is an x86 processor without instructions for a dtype: bfloat16 needs AVX-512."""
+    return (
+        dtype == "bfloat16"
+        and device.type == "cpu"
+        and platform.machine() in ("x86_64", "AMD64")
+        and hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")
+        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
 def _onednn_serves(weight: Tensor) -> bool:
     return (
         weight.device.type == "cpu"
