@@ -41,8 +41,8 @@ CASES: list[tuple[str, dict[str, Any], float | None]] = [
 ]
 #: The official package has no batches, and its time for so many would be too long.
 MIXED = (
-    "32 requests of 1 to 24 patches, 8 at once",
-    {"case": "mixed", "requests": 32, "patches": 24, "batch": 8, **FLOW},
+    "32 requests of 1 to 12 patches, 8 at once",
+    {"case": "mixed", "requests": 32, "patches": 12, "batch": 8, **FLOW},
 )
 
 
