@@ -3,9 +3,10 @@
     nice -n 10 python benchmarks/quality/watermark.py --write      # about 100 minutes on one core, 60 of them for words; resumes
 
 Parts: attacks (found after each attack, plain search), null (decoy keys on the unmarked clips after the same attacks), quality,
-speeds (thorough search), perth, words (what Whisper hears in 347 utterances of which the words are known). Results of each clip
-and key are kept in --scratch: a run that was stopped continues, and a table says how many clips it has. AudioVAE and neural codecs
-are not tested: no trained weights can be had offline.
+speeds (thorough search), perth, words (what Whisper hears in 347 utterances of which the words are known), control (the same with
+noise that nobody hears, in place of the mark: how much of a change is chance). Results of each clip and key are kept in --scratch:
+a run that was stopped continues, and a table says how many clips it has. AudioVAE and neural codecs are not tested: no trained
+weights can be had offline.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from clips import Clip, labeled_clips, measured_clips, tuning_clips
 from voxcpm.watermark.search import GRID
 from voxcpm.watermark.thresholds import MARKED, MARKED_WITH_PAYLOAD, passes
 
-PARTS = ("attacks", "null", "quality", "speeds", "perth", "words")
+PARTS = ("attacks", "null", "quality", "speeds", "perth", "words", "control")
 
 
 def main() -> int:
@@ -65,7 +66,7 @@ def _measure(part: str, clips: list[Clip], scratch: Path, options: argparse.Name
             _keep(scratch / part / f"{number:03}.json", lambda n=number: measures.null_tail(cells, n))
         return
     do = _by_clip(part, scratch, options.corpora)
-    if part == "words":
+    if part in ("words", "control"):
         clips = labeled_clips(options.corpora)
     for number, clip in enumerate(clips):
         _keep(scratch / part / f"{number:03}.json", lambda n=number, c=clip: do(c, n))
@@ -90,7 +91,7 @@ def _by_clip(part: str, scratch: Path, corpora: Path) -> Callable[[Clip, int], A
     from pipeline.speech.whisper import Recognizer
 
     recognizer = Recognizer("whisper-base", window_margin_s=1.0)
-    return lambda clip, n: measures.words(clip, n, recognizer)
+    return lambda clip, n: (measures.words if part == "words" else measures.control)(clip, n, recognizer)
 
 
 def _keep(path: Path, measured: Callable[[], Any]) -> None:
@@ -130,7 +131,7 @@ def report(clips: list[Clip], scratch: Path) -> str:
         lines += ["", _cost_lines(costs, [row["quality"] for row in perth])]
     heard = list(_kept(scratch, "words"))
     if heard:
-        lines += ["", _word_line(heard)]
+        lines += ["", _word_line(heard, list(_kept(scratch, "control")))]
     return "\n".join(lines)
 
 
@@ -203,25 +204,38 @@ def _cost_lines(rows: list[Any], perth: list[Any]) -> str:
     return table(head, lines)
 
 
-def _word_line(rows: list[Any]) -> str:
+def _word_line(rows: list[Any], control: list[Any]) -> str:
+    total, before, after, change = _word_errors(rows, "marked")
+    words = (
+        f"Word errors of Whisper base on {len(rows)} labeled utterances ({total} words): {before:.2%} before, {after:.2%} after; "
+        f"change {change}."
+    )
+    if control:
+        others = [row | heard for row, heard in zip(rows, control, strict=False)]
+        _, _, _, change = _word_errors(others, "control")
+        words += (
+            f" With white noise 60 dB below the speech in place of the mark, {len(others)} utterances: change {change}."
+        )
+    return words
+
+
+def _word_errors(rows: list[Any], kind: str) -> tuple[int, float, float, str]:
+    """Return (words, their error rate as they were, as `kind`, the change in points with its interval)."""
     from evaluation.metrics.words import clean_units, count_errors
 
-    wrong: dict[str, list[int]] = {"plain": [], "marked": []}
+    wrong: dict[str, list[int]] = {"plain": [], kind: []}
     total = 0
     for row in rows:
         said = clean_units(row["text"], row["language"])
         total += len(said)
-        for kind, found in wrong.items():
-            counted = count_errors(said, clean_units(row[kind], row["language"])) or {}
-            found.append(sum(counted.get(name, 0) for name in ("substitutions", "deletions", "insertions")))
-    change = np.array(wrong["marked"]) - np.array(wrong["plain"])
+        for name, found in wrong.items():
+            counted = count_errors(said, clean_units(row[name], row["language"])) or {}
+            found.append(sum(counted.get(one, 0) for one in ("substitutions", "deletions", "insertions")))
+    change = np.array(wrong[kind]) - np.array(wrong["plain"])
     draws = np.random.default_rng(0).integers(len(change), size=(10_000, len(change)))
     low, high = 100 * np.percentile(change[draws].sum(axis=1), [2.5, 97.5]) / total
-    before, after = (sum(wrong[kind]) / total for kind in ("plain", "marked"))
-    return (
-        f"Word errors of Whisper base on {len(rows)} labeled utterances ({total} words): {before:.2%} before, {after:.2%} after; "
-        f"change {100 * change.sum() / total:+.2f} points (95 %: {low:+.2f} to {high:+.2f})."
-    )
+    before, after = (sum(found) / total for found in wrong.values())
+    return total, before, after, f"{100 * change.sum() / total:+.2f} points (95 %: {low:+.2f} to {high:+.2f})"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ _ROUNDED: ContextVar[bool] = ContextVar("_ROUNDED", default=False)
 def rounded_rows() -> Iterator[None]:
     """Let packed linears compute a rounded number of rows: for inputs of any length, not for a step, whose shapes are few.
 
-    oneDNN makes a kernel for each number of rows and keeps the last 1,024, each with about 0.2 MiB. Texts of 200 lengths took
+    oneDNN makes a kernel for each number of rows and keeps the last 1,024, each with about 0.3 MiB. Texts of 200 lengths took
     340 MiB on the `golden` checkpoint, and a length that was not seen before had to wait for its kernels.
     """
     token = _ROUNDED.set(True)

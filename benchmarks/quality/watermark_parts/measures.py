@@ -135,10 +135,16 @@ def cost(clip: Clip) -> dict[str, float]:
 
 def words(clip: Clip, number: int, recognizer: Any) -> dict[str, Any]:
     """Return what Whisper hears in the clip before and after marking, and what is said."""
-    marked, _ = marked_clip(clip, number)
-    code = recognizer.code(clip.language)
-    heard = [
-        recognizer.transcribe(np.asarray(soxr.resample(samples, clip.rate, 16_000), np.float32), code, beam_size=1).text
-        for samples in (clip.samples, marked)
-    ]
-    return {"plain": heard[0], "marked": heard[1], "text": clip.text, "language": clip.language}
+    plain, marked = (_heard(clip, samples, recognizer) for samples in (clip.samples, marked_clip(clip, number)[0]))
+    return {"plain": plain, "marked": marked, "text": clip.text, "language": clip.language}
+
+
+def control(clip: Clip, number: int, recognizer: Any) -> dict[str, Any]:
+    """Return what Whisper hears in the clip with white noise 60 dB below its speech."""
+    noise = np.random.default_rng(number).normal(0, 1e-3 * np.sqrt(np.mean(clip.samples**2)), len(clip.samples))
+    return {"control": _heard(clip, clip.samples + noise.astype(np.float32), recognizer)}
+
+
+def _heard(clip: Clip, samples: Samples, recognizer: Any) -> str:
+    wav = np.asarray(soxr.resample(samples, clip.rate, 16_000), np.float32)
+    return str(recognizer.transcribe(wav, recognizer.code(clip.language), beam_size=1).text)
