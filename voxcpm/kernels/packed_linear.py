@@ -168,10 +168,10 @@ def unpack_linears(model: nn.Module) -> nn.Module:
     return model
 
 
-def is_slow(dtype: str, device: torch.device) -> bool:
+def is_slow(dtype: str | torch.dtype, device: torch.device) -> bool:
     """Return True if the device is an x86 processor without instructions for a dtype: bfloat16 needs AVX-512."""
     return (
-        dtype == "bfloat16"
+        str(dtype) in ("bfloat16", "torch.bfloat16")
         and device.type == "cpu"
         and platform.machine() in ("x86_64", "AMD64")
         and hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")
