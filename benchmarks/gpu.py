@@ -4,8 +4,8 @@
 
 All streams start together and run in one batch; the codec streams too. Printed: the real-time factor at batch 1 with and
 without the time to the first chunk, seconds of audio per second, chunks that are later than playback (underruns), the time to
-the first audio (median and 95 %), and the device's memory. Then the engine with its scheduler: requests arrive at random, so many
-in a second, and are listened to while they are made. `--tiny` runs a small model on any machine, to test the script.
+the first audio (median and 95 %), and the device's memory. Then the engine with its scheduler: `--arrivals` requests per second
+come at random times, and each is played while it is generated. `--tiny` runs a small model on any machine, to test the script.
 """
 
 from __future__ import annotations

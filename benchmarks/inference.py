@@ -39,7 +39,7 @@ CASES: list[tuple[str, dict[str, Any], float | None]] = [
     ("4 requests, 8 patches each", {"case": "many", "batch": 4, "patches": 8, **FLOW}, None),
     ("8 requests, 8 patches each", {"case": "many", "batch": 8, "patches": 8, **FLOW}, 1.7),
 ]
-#: The official package has no batches, and its time for so many would be too long.
+#: Without the official package: it has no batches, and would take minutes for one turn.
 MIXED = (
     "32 requests of 1 to 12 patches, 8 at once",
     {"case": "mixed", "requests": 32, "patches": 12, "batch": 8, **FLOW},
@@ -209,7 +209,7 @@ def main() -> None:
             checkpoint = make_checkpoint(Path(scratch) / dtype, dtype)
             theirs = Side(arguments.upstream, "upstream.py", checkpoint, arguments.threads)
             ours = Side(sys.executable, "ours.py", checkpoint, arguments.threads)
-            script = str(arguments.before / "benchmarks" / "sides" / "ours.py") if arguments.before else ""
+            script = str(arguments.before.resolve() / "benchmarks" / "sides" / "ours.py") if arguments.before else ""
             before = Side(sys.executable, script, checkpoint, arguments.threads) if script else None
             lines += _table(f"Mid configuration, {dtype}", compare(ours, theirs, before, arguments.rounds))
             lines += _floor(checkpoint, ours, arguments.rounds)

@@ -219,7 +219,7 @@ class VoxCPM:
         def decode(number: int, made: Generation) -> None:
             wavs[number] = _numpy(model.decode(made.patches, layouts[number], chosen[number]))
 
-        workers = batch_workers(model.device.type, len(items)) if workers is None else workers
+        workers = batch_workers(model.device.type, min(len(items), max_batch)) if workers is None else workers
         generations = model.generate_layouts(layouts, chosen, max_batch, decode, workers)
         spoken = []
         for number, made in enumerate(generations):

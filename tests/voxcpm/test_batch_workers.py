@@ -121,3 +121,21 @@ def test_a_batch_sounds_alike_with_two_workers(golden_set: GoldenSet) -> None:
         assert len(there.wav) == length * voice.tts_model.config.out_patch_samples
         np.testing.assert_allclose(there.wav, here.wav, atol=2e-3)
         assert (here.ending, here.seed) == (there.ending, there.seed)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("most", "workers"), [(8, 2), (7, 1)])
+def test_what_is_spoken_at_once_decides_not_the_length_of_the_list(
+    golden_set: GoldenSet, monkeypatch: pytest.MonkeyPatch, most: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    voice = VoxCPM.from_pretrained(golden_set.checkpoint, load_denoiser=False, device="cpu")
+    asked: list[int] = []
+
+    def told(layouts: object, options: object, max_batch: int, finished: object, workers: int) -> list[Generation]:
+        asked.append(workers)
+        return []
+
+    monkeypatch.setattr(voice.tts_model, "generate_layouts", told)
+    voice.speak_batch(["Hello"] * 20, max_batch=most)
+    assert asked == [workers]

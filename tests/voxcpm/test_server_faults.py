@@ -25,14 +25,20 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 CUT = (http.client.IncompleteRead, ConnectionResetError)
 
 
+def hold(service: Service) -> http.client.HTTPConnection:
+    """Send a request that the engine holds until its connection is closed."""
+    held = service.connect()
+    held.request("POST", "/v1/audio/speech", json.dumps({"input": "hold", "stream": False}))
+    return held
+
+
 # -- the engine process ------------------------------------------------------------------------------------------------
 
 
 def test_a_killed_engine_cuts_its_streams_and_is_started_again() -> None:
     with Service() as service:
         first = service.state.link.pid
-        held = service.connect()
-        held.request("POST", "/v1/audio/speech", json.dumps({"input": "hold", "stream": False}))
+        held = hold(service)
         until(lambda: service.state.link.load.running == 1)
 
         events = service.speak("kill", response_format="pcm", stream_format="sse").events
@@ -68,8 +74,7 @@ def test_an_engine_that_hangs_is_killed_and_started_again() -> None:
         link = service.state.link
         first = link.pid
         # While a request waits, or its listener pauses, the engine answers: it does not hang.
-        held = service.connect()
-        held.request("POST", "/v1/audio/speech", json.dumps({"input": "hold", "stream": False}))
+        held = hold(service)
         answered = link.answered
         until(lambda: link.answered >= answered + 8)
         assert link.pid == first and link.restarts == 0
@@ -97,8 +102,7 @@ def test_a_model_without_requests_is_unloaded_and_the_next_requests_wait_for_it(
     with Service({"unload_after": 0.4}) as service:
         link = service.state.link
         first = link.pid
-        held = service.connect()
-        held.request("POST", "/v1/audio/speech", json.dumps({"input": "hold", "stream": False}))
+        held = hold(service)
         time.sleep(1.0)
         assert link.pid == first, "a request is open"
         held.close()

@@ -200,6 +200,7 @@ def test_a_voice_of_a_session_goes_and_the_rest_of_its_recording_stays(made: Mad
     session, name = c.sessions[0], ids(c)[3]
     plan = forget(made.root, session=session, speaker=f"{session}-spk1", yes=True)
     assert (plan.corpora[0].partial, plan.corpora[0].segments) == (1, 1)
+    assert [(row["segment_id"], row["cosine"]) for row in plan.corpora[0].heard] == [(name, None)]
     assert fsck(made.root) == [], "the seconds of the recording are silence now"
     there = set(Corpus(made.root).index.column("segment_id").to_pylist())
     assert there == (made.gone | made.others) - {name}

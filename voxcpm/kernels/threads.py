@@ -20,10 +20,11 @@ def spare_threads(model: str | Path, below: float = 300e6) -> None:
 
 
 def batch_workers(device: str, rows: int) -> int:
-    """Return how many threads generate `rows` requests: 2 on a CPU if torch's operations leave a core free, with 4 rows for each.
+    """Return how many threads generate `rows` requests at once.
 
-    Small products gain little from a second thread of torch, and two batches side by side nearly double the speed. With fewer rows,
-    a second worker would read all weights again for little.
+    2 on a CPU if torch's operations leave a core free, with 4 rows for each; otherwise 1. Small products gain little from a
+    second thread of torch, and two batches side by side nearly double the speed. With fewer rows, a second worker would read
+    all weights again for little.
     """
     import torch
 

@@ -53,7 +53,7 @@ class CorpusPlan:
     sessions: tuple[str, ...] = ()
     """The sessions of the recordings."""
     heard: tuple[dict[str, Any], ...] = ()
-    """Segments that were chosen one by one, by a voice: `segment_id`, `path`, `start_s`, `end_s`, `kept` and, of `--like`, the
+    """Segments that were chosen by a voice: `segment_id`, `path`, `start_s`, `end_s`, `kept` and, of `--like`, the
     `cosine`, None for those that follow from others. The least near ones come first: they are the doubtful ones."""
     copies: tuple[dict[str, Any], ...] = ()
     """Segments with the same audio that are not forgotten: `segment_id`, `path`, `duplicate_kind`."""
@@ -147,14 +147,14 @@ def corpus_plan(root: Path, chosen: Chosen, tombstone: str) -> CorpusPlan:
 
 
 def _heard(chosen: Chosen) -> tuple[dict[str, Any], ...]:
-    """Return the segments of recordings of which only some are forgotten, and all of them if they were chosen by their cosines."""
-    parts = {row["source_id"]: row["path"] for row in chosen.partial}
-    paths = parts | ({row["source_id"]: row["path"] for row in chosen.whole} if chosen.cosines else {})
+    """Return the segments that were chosen by their voice, the least near first."""
+    if not chosen.by_voice:
+        return ()
+    paths = {row["source_id"]: row["path"] for row in (*chosen.whole, *chosen.partial)}
     rows = [
         {name: row[name] for name in ("segment_id", "start_s", "end_s", "kept")}
         | {"path": paths[row["source_id"]], "cosine": chosen.cosines.get(row["segment_id"])}
         for row in chosen.segments
-        if row["source_id"] in paths
     ]
     return tuple(sorted(rows, key=lambda row: (row["cosine"] is None, row["cosine"] or 0.0, row["segment_id"])))
 

@@ -73,6 +73,8 @@ class Chosen:
     units: frozenset[str] = frozenset()
     foreign: frozenset[str] = field(default_factory=frozenset)
     """For a corpus of synthetic speech: segments of another corpus that it was made of."""
+    by_voice: bool = False
+    """The segments were chosen by their voice (`--speaker`, `--like`), not by their recordings."""
     cosines: Mapping[str, float] = field(default_factory=dict)
     """Of `--like`: how near the voice of a segment is to that of the clip, by id."""
 
@@ -105,7 +107,8 @@ def choose(root: Path, request: Request, with_copies: bool = False, alike: Mappi
             if request.speaker is not None:
                 assert request.session is not None
                 ids = _voice(catalog, request.session, request.speaker)
-        return replace(complete(root, catalog, sources, ids, with_copies), cosines=alike or {})
+        chosen = complete(root, catalog, sources, ids, with_copies)
+        return replace(chosen, by_voice=bool(ids), cosines=alike or {})
 
 
 def made_of(root: Path, foreign: Iterable[str]) -> Chosen | None:
