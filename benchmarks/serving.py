@@ -298,12 +298,15 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="of the made checkpoint")
     parser.add_argument("--upstream", help="Python of the environment of the official package")
     parser.add_argument("--users", type=int, default=8, help="clients of the closed load (8)")
-    parser.add_argument("--slots", type=int, default=8, help="slots of our server (8)")
+    parser.add_argument(
+        "--slots", type=int, help="slots of our server (for all users; a quarter is kept for live requests)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of each model (2)")
     parser.add_argument("--seconds", type=float, default=30.0, help="duration of each load (30)")
     parser.add_argument("--most", type=int, default=8, help="most live streams that are tried (8)")
     parser.add_argument("--write", type=Path, help="a page whose section <!-- serving --> gets the table")
     arguments = parser.parse_args()
+    arguments.slots = arguments.slots or arguments.users * 3 // 2
     from inference import _replace_section, machine, make_checkpoint
 
     with tempfile.TemporaryDirectory() as scratch:

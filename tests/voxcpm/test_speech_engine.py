@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_generate import D, P, make_layout
 from tiny_voxcpm import tiny_model
@@ -164,15 +165,25 @@ def test_a_listener_who_does_not_listen_pauses_its_row(codec: AudioVAE) -> None:
     assert len(finish(engine)[slow]) == 16
 
 
-@settings(max_examples=10, deadline=None)
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_codec_streams_do_not_mix(data: st.DataObject) -> None:
+def test_codec_streams_do_not_mix(threads: int, torch_threads: Callable[[int], None], data: st.DataObject) -> None:
+    torch_threads(threads)
     torch.manual_seed(3)
     codec = AudioVAE(AudioVAEConfig.from_dict(CODEC)).fold_weight_norm()
     config = tiny_model(audio_vae_config=CODEC).config
     latents = {n: torch.randn(4, P, D, generator=torch.Generator().manual_seed(n)) for n in range(4)}
     contexts = {n: torch.randn(n, P, D, generator=torch.Generator().manual_seed(50 + n)) for n in latents}
     streams = CodecStreams(codec)
+    assert torch.get_num_threads() == threads
     heard: dict[int, list[np.ndarray]] = {n: [] for n in latents}
     for n in latents:
         streams.start(n, contexts[n])

@@ -1,8 +1,11 @@
-"""Audio of many utterances from one codec, patch by patch: one batched call per step."""
+"""Audio of many utterances from one codec, patch by patch: one batched call per step, or two side by side."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +17,29 @@ if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
     from voxcpm.audiovae.state import DecoderState
 
+_WORKERS = 2
+
+
+@dataclass
+class _Group:
+    """Streams that are decoded together: numbers[i] is row i of `state`."""
+
+    numbers: list[int]
+    state: DecoderState
+
 
 class CodecStreams:
-    """One stream per utterance, by number. The audio of a stream does not depend on the others."""
+    """One stream per utterance, by number. The audio of a stream does not depend on the others.
+
+    On a CPU, two threads share the streams of a call, each with half of torch's threads. The layers of the codec are many and
+    small: torch's own threads divide each of them, and wait for each other after each.
+    """
 
     def __init__(self, codec: AudioVAE) -> None:
         self._codec = codec
         self._apart: dict[int, DecoderState] = {}  # streams that were not in the last call
-        self._together: list[int] = []  # streams of the last call, in the order of `_state`
-        self._state: DecoderState | None = None
+        self._groups: list[_Group] = []  # those that were
+        self._pool = _workers(torch.get_num_threads()) if codec.device.type == "cpu" else None
 
     def start(self, number: int, context: Tensor) -> None:
         """Begin a stream after the patches `context` [C, P, D], which may be none."""
@@ -34,8 +51,11 @@ class CodecStreams:
 
     def stop(self, number: int) -> None:
         """Forget a stream; nothing if there is none."""
-        if number in self._together:
-            self._split(keep=[other for other in self._together if other != number])
+        for group in self._groups:
+            if number in group.numbers:
+                self._part(group)
+                self._groups.remove(group)
+                break
         self._apart.pop(number, None)
 
     def decode(self, numbers: Sequence[int], patches: Tensor) -> list[NDArray[np.float32]]:
@@ -43,44 +63,58 @@ class CodecStreams:
 
         Raises KeyError if a stream was not started.
         """
+        first = (len(numbers) + 1) // 2 if self._pool is not None else len(numbers)
+        shares = [list(share) for share in (numbers[:first], numbers[first:]) if len(share)]
+        if shares != [group.numbers for group in self._groups]:
+            self._gather(shares)
+        if self._pool is None or len(shares) == 1:
+            audio = [self._decode(group, patches) for group in self._groups]
+        else:
+            audio = list(self._pool.map(self._decode, self._groups, (patches[:first], patches[first:])))
+        return [row.copy() for rows in audio for row in rows]
+
+    def _decode(self, group: _Group, patches: Tensor) -> NDArray[np.float32]:
         with torch.inference_mode():
-            if list(numbers) != self._together:
-                self._gather(numbers)
-            assert self._state is not None
-            audio, self._state = self._codec.decode_stream(self._frames(patches), self._state)
-            wav = audio[:, 0].float().cpu().numpy()
-        return [row.copy() for row in wav]
+            audio, group.state = self._codec.decode_stream(self._frames(patches), group.state)
+            return audio[:, 0].float().cpu().numpy()
 
     def _frames(self, patches: Tensor) -> Tensor:
         """[n, P, D] or [1, C, P, D] -> [n, D, frames] on the codec's device."""
         rows = patches.reshape(patches.shape[0], -1, patches.shape[-1])
         return rows.transpose(1, 2).to(device=self._codec.device, dtype=torch.float32)
 
-    def _gather(self, numbers: Sequence[int]) -> None:
-        """Make `numbers`, in this order, the streams of the next call."""
-        wanted = set(numbers)
-        self._split(keep=[number for number in self._together if number in wanted])
-        states = [self._state] if self._state is not None else []
-        order = list(self._together)
-        for number in numbers:
-            if number in self._apart:
-                states.append(self._apart.pop(number))
-                order.append(number)
-        missing = [number for number in numbers if number not in order]
-        if missing:
-            raise KeyError(f"stream {missing[0]} was not started")
-        joined = type(states[0]).join(states) if len(states) > 1 else states[0]
-        at = {number: row for row, number in enumerate(order)}
-        rows = [at[number] for number in numbers]
-        self._state = joined if rows == list(range(len(rows))) else joined.select(rows)
-        self._together = list(numbers)
+    def _gather(self, shares: Sequence[list[int]]) -> None:
+        """Make `shares` the groups of the next call."""
+        known = {*self._apart, *(number for group in self._groups for number in group.numbers)}
+        for number in (number for share in shares for number in share):
+            if number not in known:
+                raise KeyError(f"stream {number} was not started")
+        kept = {tuple(group.numbers): group for group in self._groups if group.numbers in shares}
+        for group in self._groups:
+            if tuple(group.numbers) not in kept:
+                self._part(group)
+        self._groups = [kept.get(tuple(share)) or self._join(share) for share in shares]
 
-    def _split(self, keep: Sequence[int]) -> None:
-        """Keep these streams together and put the others apart."""
-        if self._state is None:
-            return
-        at = {number: row for row, number in enumerate(self._together)}
-        for number in set(self._together) - set(keep):
-            self._apart[number] = self._state.select([at[number]])
-        self._state = self._state.select([at[number] for number in keep]) if keep else None
-        self._together = list(keep)
+    def _join(self, numbers: list[int]) -> _Group:
+        states = [self._apart.pop(number) for number in numbers]
+        with torch.inference_mode():
+            return _Group(numbers, type(states[0]).join(states) if len(states) > 1 else states[0])
+
+    def _part(self, group: _Group) -> None:
+        """Put the streams of a group apart."""
+        with torch.inference_mode():
+            self._apart |= {number: group.state.select([row]) for row, number in enumerate(group.numbers)}
+
+
+def _workers(threads: int) -> ThreadPoolExecutor | None:
+    """Return threads that have half of torch's threads each; None if there is one."""
+    if threads < _WORKERS:
+        return None
+    pool = ThreadPoolExecutor(_WORKERS, "codec", torch.set_num_threads, (threads // _WORKERS,))
+    # All of them begin now, because the number that a thread sets is also the one of threads that begin later.
+    barrier = threading.Barrier(_WORKERS + 1)
+    for _ in range(_WORKERS):
+        pool.submit(barrier.wait)
+    barrier.wait()
+    torch.set_num_threads(threads)
+    return pool
