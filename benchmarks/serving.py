@@ -8,7 +8,7 @@ is the whole request over its audio; a player starts with the first chunk, and a
 
 * closed: --users clients, each asks again when it has its answer, which is needed whole: throughput. Each client of ours asks
   --rounds times at least, so that the requests at the end, which have slots free beside them, are few. The official package answers
-  one at a time from the first to the last, so --seconds suffice.
+  one at a time from the first to the last, so --seconds suffice. Both are loaded in --turns.
 * open: Poisson arrivals at half and at 90 % of the closed rate.
 * burst: 2 x --users requests at once.
 * live: most streams at once without an underrun above 0.1 s, beside what the engine's steps allow (`floor`).
@@ -311,6 +311,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of each model (2)")
     parser.add_argument("--seconds", type=float, default=30.0, help="duration of each load (30)")
     parser.add_argument("--rounds", type=int, default=3, help="least requests of a client of our closed load (3)")
+    parser.add_argument(
+        "--turns", type=int, default=2, help="turns of the closed load, ours and the official package's (2)"
+    )
     parser.add_argument("--most", type=int, default=8, help="most live streams that are tried (8)")
     parser.add_argument("--write", type=Path, help="a page whose section <!-- serving --> gets the table")
     arguments = parser.parse_args()
@@ -325,29 +328,28 @@ def main() -> None:
         )
         alone = in_process(checkpoint, arguments.threads, arguments.most)
         print(json.dumps(alone), flush=True)
-        rows, ours_closed, share, live, first = _ours(arguments, checkpoint, folder, rate)
-        theirs: dict[str, Any] | None = None
-        if arguments.upstream:
-            port = free_port()
-            script = str(ROOT / "benchmarks" / "sides" / "official_server.py")
-            server = Server(
-                [arguments.upstream, script, str(checkpoint), str(arguments.threads), str(port)], port, "/", rate
-            )
-            try:
-                theirs = run(
-                    lambda: closed(server, arguments.users, arguments.seconds), "closed, official behind a lock"
-                )
-            finally:
-                server.stop()
-    text = report(rows, theirs, alone, live, first, share, ours_closed)
+        official = _official(arguments, checkpoint, rate) if arguments.upstream else None
+        try:
+            rows, theirs, share, live, first = _measure(arguments, checkpoint, folder, rate, official)
+        finally:
+            if official is not None:
+                official.stop()
+    text = report(rows, theirs, alone, live, first, share)
     print(text)
     if arguments.write:
         _replace_section(arguments.write, "serving", f"Machine: {machine()}, {arguments.threads} threads.\n\n{text}")
 
 
-def _ours(
-    arguments: argparse.Namespace, checkpoint: Path, folder: Path, rate: int
-) -> tuple[list[dict[str, Any]], float, float, int, float]:
+def _official(arguments: argparse.Namespace, checkpoint: Path, rate: int) -> Server:
+    port = free_port()
+    script = str(ROOT / "benchmarks" / "sides" / "official_server.py")
+    command = [arguments.upstream, script, str(checkpoint), str(arguments.threads), str(port)]
+    return Server(command, port, "/", rate)
+
+
+def _measure(
+    arguments: argparse.Namespace, checkpoint: Path, folder: Path, rate: int, official: Server | None
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None, float, int, float]:
     port = free_port()
     command = [sys.executable, "-m", "voxcpm", "serve", str(checkpoint), "--port", str(port), "--slots", str(arguments.slots),
                "--voices", str(folder / "voices"), "--deadline", "600", "--threads", str(arguments.threads)]  # fmt: skip
@@ -355,8 +357,8 @@ def _ours(
     try:
         asyncio.run(burst(server, 1))
         before = server.cpu_s()
-        load = f"closed, {arguments.users} users"
-        rows = [run(lambda: closed(server, arguments.users, arguments.seconds, arguments.rounds), load)]
+        ours, theirs = _in_turns(arguments, server, official)
+        rows = [ours]
         after = server.cpu_s()
         share = (after[0] - before[0]) / max(sum(after) - sum(before), 1e-9)
         mean_s = statistics.mean(LENGTHS) * PATCH_S
@@ -370,7 +372,24 @@ def _ours(
         first = statistics.median(asyncio.run(_with_voice(server)) for _ in range(5))
     finally:
         server.stop()
-    return rows, rows[0]["audio_s_per_s"], share, live, first
+    return rows, theirs, share, live, first
+
+
+def _in_turns(
+    arguments: argparse.Namespace, server: Server, official: Server | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Apply the closed load to both servers in turns, because a machine that others use is not steady."""
+    users, seconds = arguments.users, arguments.seconds
+    heard: dict[Server, list[Heard]] = {server: [], **({official: []} if official else {})}
+    wall_s = dict.fromkeys(heard, 0.0)
+    for _ in range(arguments.turns):
+        for side in heard:
+            answers, took_s = asyncio.run(closed(side, users, seconds, arguments.rounds if side is server else 1))
+            heard[side] += answers
+            wall_s[side] += took_s
+            print(json.dumps(figures("turn", answers, took_s)), flush=True)
+    ours = figures(f"closed, {users} users", heard[server], wall_s[server])
+    return ours, figures("closed, official behind a lock", heard[official], wall_s[official]) if official else None
 
 
 async def _with_voice(server: Server) -> float:
@@ -385,7 +404,6 @@ def report(
     live: int,
     first: float,
     share: float,
-    closed_rate: float,
 ) -> str:
     """Return the tables as Markdown."""
     lines = [
@@ -399,8 +417,9 @@ def report(
         )
     lines += ["", "| | measured | beside |", "|---|---|---|"]
     if theirs:
+        ours = rows[0]["audio_s_per_s"]
         lines.append(
-            f"| audio-s/s, closed | {closed_rate:.2f} | {closed_rate / theirs['audio_s_per_s']:.1f} x the official package |"
+            f"| audio-s/s, closed | {ours:.2f} | {ours / theirs['audio_s_per_s']:.1f} x the official package |"
         )
     lines.append(f"| live streams without an underrun | {live} | floor {alone['floor']} (engine's steps) |")
     lines.append(
