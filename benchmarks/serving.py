@@ -33,12 +33,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import httpx2  # noqa: E402
+
+if TYPE_CHECKING:
+    from sides.in_process import InProcess
 
 PATCH_S = 0.16
 LENGTHS = tuple(range(12, 51, 3))
@@ -234,46 +237,6 @@ def live_streams(server: Server, most: int) -> int:
     return most
 
 
-def in_process(checkpoint: Path, threads: int, most: int) -> dict[str, Any]:
-    """Measure, without a server, the seconds of a step by rows, and the first chunk with a stored voice."""
-    import torch
-
-    from voxcpm import VoxCPM
-    from voxcpm.engine.engine import SpeechEngine
-    from voxcpm.engine.request import GenerationRequest
-
-    torch.set_num_threads(threads)
-    model = VoxCPM.from_pretrained(checkpoint, load_denoiser=False, device="cpu").tts_model
-    layout = model.layout(TEXT)
-    steps = {}
-    for rows in range(1, most + 1):
-        engine = SpeechEngine(model.backbone, model.audio_vae, {512: rows})
-        for seed in range(rows):
-            engine.submit(GenerationRequest(layout, seed=seed, min_len=12, max_len=12, ratio_threshold=None), "whole")
-        engine.step()
-        while engine.load()["running"] < rows:
-            engine.step()
-        started = time.perf_counter()
-        for _ in range(6):
-            engine.step()
-        steps[rows] = (time.perf_counter() - started) / 6
-        if steps[rows] > PATCH_S:
-            break
-    floor = max((rows for rows, seconds in steps.items() if seconds <= PATCH_S), default=0)
-    voice = model.build_prompt_cache(reference_wav_path=str(_clip(checkpoint.parent)))
-    engine = SpeechEngine(model.backbone, model.audio_vae, {512: 1})
-    first = []
-    for seed in range(6):
-        started = time.perf_counter()
-        engine.submit(GenerationRequest(model.layout(TEXT, voice), seed=seed, min_len=2, max_len=4))
-        engine.step()
-        first.append(time.perf_counter() - started)
-        while not engine.idle:
-            engine.step()
-    # The first time processes the voice, the later ones take it from the cache, as a server's do.
-    return {"step_s": steps, "floor": floor, "first_chunk_s": statistics.median(first[1:])}
-
-
 def _clip(folder: Path) -> Path:
     """Write 3 s of a voice-like sound."""
     import numpy as np
@@ -319,6 +282,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.slots = arguments.slots or arguments.users * 3 // 2
     from inference import _replace_section, machine, make_checkpoint
+    from sides.in_process import InProcess
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -326,15 +290,17 @@ def main() -> None:
         rate = int(
             json.loads((checkpoint / "config.json").read_text())["audio_vae_config"].get("out_sample_rate", 48_000)
         )
-        alone = in_process(checkpoint, arguments.threads, arguments.most)
-        print(json.dumps(alone), flush=True)
+        alone = InProcess(checkpoint, arguments.threads, TEXT, _clip(folder))
+        steps = alone.steps(arguments.most, PATCH_S)
+        print(json.dumps({"step_s": steps}), flush=True)
+        floor = max((rows for rows, seconds in steps.items() if seconds <= PATCH_S), default=0)
         official = _official(arguments, checkpoint, rate) if arguments.upstream else None
         try:
-            rows, theirs, share, live, first = _measure(arguments, checkpoint, folder, rate, official)
+            rows, theirs, share, live, first = _measure(arguments, checkpoint, folder, rate, official, alone)
         finally:
             if official is not None:
                 official.stop()
-    text = report(rows, theirs, alone, live, first, share)
+    text = report(rows, theirs, live, floor, first, share)
     print(text)
     if arguments.write:
         _replace_section(arguments.write, "serving", f"Machine: {machine()}, {arguments.threads} threads.\n\n{text}")
@@ -348,8 +314,8 @@ def _official(arguments: argparse.Namespace, checkpoint: Path, rate: int) -> Ser
 
 
 def _measure(
-    arguments: argparse.Namespace, checkpoint: Path, folder: Path, rate: int, official: Server | None
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None, float, int, float]:
+    arguments: argparse.Namespace, checkpoint: Path, folder: Path, rate: int, official: Server | None, alone: InProcess
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None, float, int, tuple[float, float]]:
     port = free_port()
     command = [sys.executable, "-m", "voxcpm", "serve", str(checkpoint), "--port", str(port), "--slots", str(arguments.slots),
                "--voices", str(folder / "voices"), "--deadline", "600", "--threads", str(arguments.threads)]  # fmt: skip
@@ -369,7 +335,8 @@ def _measure(
         live = live_streams(server, arguments.most)
         stored_voice(server, folder)
         asyncio.run(_with_voice(server))
-        first = statistics.median(asyncio.run(_with_voice(server)) for _ in range(5))
+        firsts = [(asyncio.run(_with_voice(server)), alone.first_chunk()) for _ in range(9)]
+        first = statistics.median(served for served, _ in firsts), statistics.median(chunk for _, chunk in firsts)
     finally:
         server.stop()
     return rows, theirs, share, live, first
@@ -400,9 +367,9 @@ async def _with_voice(server: Server) -> float:
 def report(
     rows: Sequence[dict[str, Any]],
     theirs: dict[str, Any] | None,
-    alone: dict[str, Any],
     live: int,
-    first: float,
+    floor: int,
+    first: tuple[float, float],
     share: float,
 ) -> str:
     """Return the tables as Markdown."""
@@ -421,10 +388,10 @@ def report(
         lines.append(
             f"| audio-s/s, closed | {ours:.2f} | {ours / theirs['audio_s_per_s']:.1f} x the official package |"
         )
-    lines.append(f"| live streams without an underrun | {live} | floor {alone['floor']} (engine's steps) |")
+    lines.append(f"| live streams without an underrun | {live} | floor {floor} (engine's steps) |")
     lines.append(
-        f"| first audio with a stored voice | {first * 1000:.0f} ms | {first / alone['first_chunk_s']:.2f} x the first chunk"
-        f" in process ({alone['first_chunk_s'] * 1000:.0f} ms) |"
+        f"| first audio with a stored voice | {first[0] * 1000:.0f} ms | {first[0] / first[1]:.2f} x the first chunk"
+        f" in process ({first[1] * 1000:.0f} ms, in turns) |"
     )
     lines.append(f"| HTTP process' share of the CPU | {share:.1%} | bound 3 % |")
     return "\n".join(lines)

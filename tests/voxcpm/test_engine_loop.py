@@ -18,6 +18,7 @@ from voxcpm.engine.lanes import make_lanes
 from voxcpm.engine.loop import GenerationLoop
 from voxcpm.engine.prefixes import PrefixCache
 from voxcpm.engine.request import GenerationRequest, admit
+from voxcpm.kernels.threads import row_workers
 from voxcpm.model.decode_state import DecodeState
 from voxcpm.model.flow import Solver
 from voxcpm.sequence.prompt_layout import Layout
@@ -74,6 +75,27 @@ def test_joins_pauses_lanes_and_voices_change_nothing(requests: list[GenerationR
         if patches:
             assert_close(torch.stack(patches), alone[number].patches[: len(patches)], 1e-5)
         assert number in left or len(patches) == len(alone[number].patches)
+
+
+def test_two_threads_that_share_the_rows_change_nothing() -> None:
+    model, threads = tiny_model(), torch.get_num_threads()
+    requests = [
+        GenerationRequest(make_layout(n, 3 + n), seed=n, max_len=4, solver=Solver(3 + n % 2)) for n in range(17)
+    ]
+    alone = [generate_patches(model, [request])[0] for request in requests]
+    try:
+        torch.set_num_threads(2)
+        loop = GenerationLoop(model, make_lanes(model, {64: 17}), workers=row_workers(model.device))
+        assert torch.get_num_threads() == 2
+        loop.join([admit(model.config, number, request) for number, request in enumerate(requests)])
+        made: list[list[Tensor]] = [[] for _ in requests]
+        while loop.rows:
+            for patch in loop.step():
+                made[patch.request].append(patch.latents)
+    finally:
+        torch.set_num_threads(threads)
+    for patches, one in zip(made, alone, strict=True):
+        assert_close(torch.stack(patches), one.patches, 1e-5)
 
 
 def test_a_row_that_is_not_finite_fails_alone_and_leaves_a_clean_slot() -> None:

@@ -19,6 +19,7 @@ from voxcpm.engine.codec_streams import CodecStreams
 from voxcpm.engine.engine import Chunk, EngineBusyError, SpeechEngine, plan_slots
 from voxcpm.engine.request import GenerationRequest
 from voxcpm.inference.patch_codec import decode_patches
+from voxcpm.kernels.threads import row_workers
 from voxcpm.model.flow import Solver
 
 CODEC: dict[str, Any] = {
@@ -182,7 +183,7 @@ def test_codec_streams_do_not_mix(threads: int, torch_threads: Callable[[int], N
     config = tiny_model(audio_vae_config=CODEC).config
     latents = {n: torch.randn(4, P, D, generator=torch.Generator().manual_seed(n)) for n in range(4)}
     contexts = {n: torch.randn(n, P, D, generator=torch.Generator().manual_seed(50 + n)) for n in latents}
-    streams = CodecStreams(codec)
+    streams = CodecStreams(codec, row_workers(codec.device))
     assert torch.get_num_threads() == threads
     heard: dict[int, list[np.ndarray]] = {n: [] for n in latents}
     for n in latents:

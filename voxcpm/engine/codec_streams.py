@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
     from voxcpm.audiovae.state import DecoderState
 
-_WORKERS = 2
-
 
 @dataclass
 class _Group:
@@ -31,15 +28,14 @@ class _Group:
 class CodecStreams:
     """One stream per utterance, by number. The audio of a stream does not depend on the others.
 
-    On a CPU, two threads share the streams of a call, each with half of torch's threads. The layers of the codec are many and
-    small: torch's own threads divide each of them, and wait for each other after each.
+    workers: two threads that share the streams of a call.
     """
 
-    def __init__(self, codec: AudioVAE) -> None:
+    def __init__(self, codec: AudioVAE, workers: ThreadPoolExecutor | None = None) -> None:
         self._codec = codec
         self._apart: dict[int, DecoderState] = {}  # streams that were not in the last call
         self._groups: list[_Group] = []  # those that were
-        self._pool = _workers(torch.get_num_threads()) if codec.device.type == "cpu" else None
+        self._workers = workers
 
     def start(self, number: int, context: Tensor) -> None:
         """Begin a stream after the patches `context` [C, P, D], which may be none."""
@@ -63,14 +59,14 @@ class CodecStreams:
 
         Raises KeyError if a stream was not started.
         """
-        first = (len(numbers) + 1) // 2 if self._pool is not None else len(numbers)
+        first = (len(numbers) + 1) // 2 if self._workers is not None else len(numbers)
         shares = [list(share) for share in (numbers[:first], numbers[first:]) if len(share)]
         if shares != [group.numbers for group in self._groups]:
             self._gather(shares)
-        if self._pool is None or len(shares) == 1:
+        if self._workers is None or len(shares) == 1:
             audio = [self._decode(group, patches) for group in self._groups]
         else:
-            audio = list(self._pool.map(self._decode, self._groups, (patches[:first], patches[first:])))
+            audio = list(self._workers.map(self._decode, self._groups, (patches[:first], patches[first:])))
         return [row.copy() for rows in audio for row in rows]
 
     def _decode(self, group: _Group, patches: Tensor) -> NDArray[np.float32]:
@@ -104,17 +100,3 @@ class CodecStreams:
         """Put the streams of a group apart."""
         with torch.inference_mode():
             self._apart |= {number: group.state.select([row]) for row, number in enumerate(group.numbers)}
-
-
-def _workers(threads: int) -> ThreadPoolExecutor | None:
-    """Return threads that have half of torch's threads each; None if there is one."""
-    if threads < _WORKERS:
-        return None
-    pool = ThreadPoolExecutor(_WORKERS, "codec", torch.set_num_threads, (threads // _WORKERS,))
-    # All of them begin now, because the number that a thread sets is also the one of threads that begin later.
-    barrier = threading.Barrier(_WORKERS + 1)
-    for _ in range(_WORKERS):
-        pool.submit(barrier.wait)
-    barrier.wait()
-    torch.set_num_threads(threads)
-    return pool

@@ -21,6 +21,7 @@ from voxcpm.engine.prefixes import PrefixCache
 from voxcpm.engine.request import Ending, GenerationRequest, Patch, Row, admit
 from voxcpm.engine.scheduler import EngineBusyError, Entry, Kind, Scheduler, StepPlan
 from voxcpm.errors import first_line
+from voxcpm.kernels.threads import row_workers
 from voxcpm.model.backbone import VoxCPM2
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class SpeechEngine:
         config = model.config
         self._model, self._clock = model, clock
         self._prefixes = PrefixCache(prefix_bytes)
-        self._loop = GenerationLoop(model, make_lanes(model, lanes), self._prefixes)
-        self._codec = CodecStreams(codec)
+        workers = row_workers(model.device)
+        self._loop = GenerationLoop(model, make_lanes(model, lanes), self._prefixes, workers)
+        self._codec = CodecStreams(codec, workers)
         self.patch_s = config.out_patch_samples / config.out_sample_rate
         self._scheduler = Scheduler(dict(lanes), self.patch_s, CostModel(), queue)
         self._rows: dict[int, Row] = {}

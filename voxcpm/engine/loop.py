@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -25,11 +26,21 @@ from voxcpm.model.flow import Solver
 log = logging.getLogger(__name__)
 
 
-class GenerationLoop:
-    """Rows in lanes. Not thread-safe."""
+_SHARED_ROWS = 8
+"""Rows of LocDiT from which on two threads share them: fewer do not repay that each thread reads the weights."""
 
-    def __init__(self, model: VoxCPM2, lanes: Sequence[Lane], prefixes: PrefixCache | None = None) -> None:
-        self.model, self.lanes, self._prefixes = model, list(lanes), prefixes
+
+class GenerationLoop:
+    """Rows in lanes. Not thread-safe. workers: two threads that share the rows of LocDiT, see `row_workers`."""
+
+    def __init__(
+        self,
+        model: VoxCPM2,
+        lanes: Sequence[Lane],
+        prefixes: PrefixCache | None = None,
+        workers: ThreadPoolExecutor | None = None,
+    ) -> None:
+        self.model, self.lanes, self._prefixes, self._workers = model, list(lanes), prefixes, workers
         #: Of each lane in the present step: rows with a patch to hear, rows to run.
         self._counts: list[tuple[int, int]] = []
 
@@ -177,13 +188,25 @@ class GenerationLoop:
         for slot, row in enumerate(running):
             groups.setdefault(row.request.solver, []).append(slot)
         if len(groups) == 1:
-            return self.model.draw_patches(lm, residual, previous, noise, cfg, running[0].request.solver)
+            return self._drawn((lm, residual, previous, noise, cfg), running[0].request.solver)
         drawn = torch.empty(noise.shape, device=lm.device)
         for solver, slots in groups.items():
             of = torch.tensor(slots)
             here = of.to(lm.device)
-            drawn[here] = self.model.draw_patches(lm[here], residual[here], previous[here], noise[of], cfg[of], solver)
+            drawn[here] = self._drawn((lm[here], residual[here], previous[here], noise[of], cfg[of]), solver)
         return drawn
+
+    def _drawn(self, inputs: tuple[Tensor, ...], solver: Solver) -> Tensor:
+        rows = len(inputs[0])
+        if self._workers is None or rows < _SHARED_ROWS:
+            return self.model.draw_patches(*inputs, solver)
+
+        def draw(share: slice) -> Tensor:
+            with torch.inference_mode():
+                return self.model.draw_patches(*(tensor[share] for tensor in inputs), solver)
+
+        half = (rows + 1) // 2
+        return torch.cat(list(self._workers.map(draw, (slice(half), slice(half, rows)))))
 
     def _ending(self, row: Row, stop: bool, finite: bool) -> Ending | None:
         if not finite:

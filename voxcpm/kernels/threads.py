@@ -1,9 +1,17 @@
-"""The number of CPU threads for a model and for a batch."""
+"""The number of CPU threads for a model, for a batch and for the rows of a step."""
 
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_ROW_WORKERS = 2
 
 
 def spare_threads(model: str | Path, below: float = 300e6) -> None:
@@ -30,3 +38,24 @@ def batch_workers(device: str, rows: int) -> int:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 2 if device == "cpu" and cores > torch.get_num_threads() and rows >= 8 else 1
+
+
+def row_workers(device: torch.device) -> ThreadPoolExecutor | None:
+    """Return two threads that share the rows of a step, each with half of torch's threads; None on a GPU, or if torch has one.
+
+    Torch's own threads divide every operation, and wait for each other after each. `torch.inference_mode` holds in one thread:
+    what runs in these enters it.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads < _ROW_WORKERS:
+        return None
+    pool = ThreadPoolExecutor(_ROW_WORKERS, "rows", torch.set_num_threads, (threads // _ROW_WORKERS,))
+    # All of them begin now, because the number that a thread sets is also the one of threads that begin later.
+    barrier = threading.Barrier(_ROW_WORKERS + 1)
+    for _ in range(_ROW_WORKERS):
+        pool.submit(barrier.wait)
+    barrier.wait()
+    torch.set_num_threads(threads)
+    return pool

@@ -40,7 +40,10 @@ class ServerSettings:
     port: int = option(8000, "Port; 0 takes a free one.")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str | None = option(None, "float32, bfloat16, float16 or int8; the checkpoint's if not given.")
-    slots: int | None = option(None, "Utterances generated at once, a quarter kept for live ones. Default: 4 on a CPU, from the memory on a GPU.")
+    slots: int | None = option(
+        None,
+        "Utterances generated at once, a quarter kept for live ones. Default: 4 on a CPU, from the memory on a GPU.",
+    )
     threads: int | None = option(None, "CPU threads of the model. Default: all cores, one for weights under 100 MB.")
     lora: tuple[str, ...] = option((), "An adapter as NAME=FOLDER; clients choose it with model=NAME. May be repeated.")
     voices: Path | None = option(None, "Folder of stored voices.")  # noqa: RUF009 (it returns a field)
