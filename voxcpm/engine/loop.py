@@ -197,14 +197,14 @@ class GenerationLoop:
         return drawn
 
     def _drawn(self, inputs: tuple[Tensor, ...], solver: Solver) -> Tensor:
-        rows = len(inputs[0])
-        if self._workers is None or rows < _SHARED_ROWS:
-            return self.model.draw_patches(*inputs, solver)
-
         def draw(share: slice) -> Tensor:
             with torch.inference_mode():
-                return self.model.draw_patches(*(tensor[share] for tensor in inputs), solver)
+                lm, residual, previous, noise, cfg = (tensor[share] for tensor in inputs)
+                return self.model.draw_patches(lm, residual, previous, noise, cfg, solver)
 
+        rows = len(inputs[0])
+        if self._workers is None or rows < _SHARED_ROWS:
+            return draw(slice(rows))
         half = (rows + 1) // 2
         return torch.cat(list(self._workers.map(draw, (slice(half), slice(half, rows)))))
 
