@@ -336,11 +336,13 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=10.0, help="duration (10)")
     parser.add_argument("--acts", type=int, default=1000, help="number of acts (1000)")
+    parser.add_argument("--slots", type=int, default=4, help="slots of the server (4)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch: two or more share the rows of a step (1)")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices (0)")
     arguments = parser.parse_args()
     port, wyoming = free_port(), free_port()
-    command = [sys.executable, "-m", "voxcpm", "serve", str(arguments.checkpoint), "--port", str(port), "--slots", "4",
-               "--threads", "1", "--deadline", "600", "--wyoming", str(wyoming)]  # fmt: skip
+    command = [sys.executable, "-m", "voxcpm", "serve", str(arguments.checkpoint), "--port", str(port), "--deadline", "600",
+               "--slots", str(arguments.slots), "--threads", str(arguments.threads), "--wyoming", str(wyoming)]  # fmt: skip
     server = Server(command, port, "/ready", 48_000)
     try:
         found = asyncio.run(soak(server, wyoming, arguments))
