@@ -120,13 +120,13 @@ def test_packing_is_undone_and_survives_copies(no_gradients: None) -> None:
 @given(st.integers(1, 100_000))
 def test_rounded_rows_cost_little(rows: int) -> None:
     rounded = round_rows(rows)
-    assert rows <= rounded <= rows * 9 / 8
+    assert rows <= rounded <= rows * 5 / 4
     assert round_rows(rounded) == rounded
-    assert rows > 16 or rounded == rows
+    assert rows > 8 or rounded == rows
 
 
 def test_rounded_rows_are_few() -> None:
-    assert len({round_rows(rows) for rows in range(1, 2049)}) == 16 + 7 * 8
+    assert len({round_rows(rows) for rows in range(1, 2049)}) == 8 + 8 * 4
 
 
 @needs_kernel

@@ -34,8 +34,8 @@ def rounded_rows() -> Iterator[None]:
 
 
 def round_rows(rows: int) -> int:
-    """Return `rows`, rounded up to four significant bits: at most an eighth more, and eight values between powers of two."""
-    unit = 1 << max(0, rows.bit_length() - 4)
+    """Return `rows`, rounded up to three significant bits: at most a quarter more, and four values between powers of two."""
+    unit = 1 << max(0, rows.bit_length() - 3)
     return -(-rows // unit) * unit
 
 
