@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from voxcpm.engine.costs import CostModel
@@ -247,3 +247,30 @@ def test_a_request_without_a_deadline_is_taken_and_goes_first() -> None:
     while len(world.done) < 3:
         world.step()
     assert world.done == [0, 3, 2]
+
+
+@given(
+    costs=st.builds(CostModel, fixed=st.floats(0, 0.1), per_row=st.floats(0.0005, 0.3)),
+    ahead=st.lists(st.tuples(st.sampled_from(["live", "whole"]), st.integers(0, 6)), min_size=1, max_size=5),
+)
+@example(costs=CostModel(0.0, 0.0809), ahead=[("live", 1), ("live", 1)])  # both were left out of every step, for ever
+def test_while_a_row_runs_some_row_is_always_chosen(costs: CostModel, ahead: list[tuple[Kind, int]]) -> None:
+    """Also if steps have become slower than they were at admission, and players hold back some audio."""
+    world = World(Scheduler({512: 8}, PATCH_S, CostModel(0.0, 0.001), queue=100))
+    for number, (kind, _) in enumerate(ahead):
+        world.submit(number, kind, 7, 100, 100)
+    while len(world.scheduler.running) < len(ahead) or min(e.patches for e in world.scheduler.running.values()) < 6:
+        assert world.step()
+    world.scheduler.costs = costs
+    world.now += 60.0  # everybody has heard everything but what the player holds back
+    last = {number: entry.patches for number, entry in world.scheduler.running.items()}
+    for _ in range(200):
+        for number, (_, held) in enumerate(ahead):
+            if number in world.scheduler.running:
+                patches = world.scheduler.running[number].patches
+                world.scheduler.taken(number, PATCH_S * max(0, patches - held))
+        if not world.scheduler.running:
+            break
+        assert world.step(), "a row that does not pause is there, and nothing runs"
+    left = world.scheduler.running
+    assert all(number not in left or left[number].patches > patches for number, patches in last.items())

@@ -308,6 +308,10 @@ class Scheduler:
             starved = entry.kind == "whole" and now - entry.last_run > STARVE_S
             if in_time or starved:
                 run = wider
+        if not run and not joining and by_slack:
+            # No step is in time for everybody, and waiting makes nothing better: a listener whose player holds back the last
+            # patch does not become more urgent. So the most urgent one runs, with those who must.
+            run, _ = self._with_urgent(by_slack[:1], by_slack, slack, joining, positions)
         return run
 
     def _with_urgent(
