@@ -50,7 +50,9 @@ class Side:
     """One package in a separate process."""
 
     def __init__(self, python: str, script: str, checkpoint: Path, threads: int, *options: str) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
+        # The official package has the same import name: ours must not be on its path. Our script finds its own.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment = {**kept, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
         # The process runs in another folder, so a relative path must be resolved here.
         python = str(Path(shutil.which(python) or python).absolute())
         self._process = subprocess.Popen(

@@ -86,9 +86,12 @@ class Heard:
 class Server:
     """A server in a process, ready when it answers."""
 
-    def __init__(self, command: Sequence[str], port: int, ready: str, checkpoint_rate: int) -> None:
+    def __init__(self, command: Sequence[str], port: int, ready: str, checkpoint_rate: int, ours: bool = True) -> None:
         self.url, self.rate = f"http://127.0.0.1:{port}", checkpoint_rate
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+        # The official package has the same import name: ours must not be on its path.
+        paths = {"PYTHONPATH": str(ROOT)} if ours else {}
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment = {**kept, **paths, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 120
         while time.monotonic() < end:
@@ -310,7 +313,7 @@ def _official(arguments: argparse.Namespace, checkpoint: Path, rate: int) -> Ser
     port = free_port()
     script = str(ROOT / "benchmarks" / "sides" / "official_server.py")
     command = [arguments.upstream, script, str(checkpoint), str(arguments.threads), str(port)]
-    return Server(command, port, "/", rate)
+    return Server(command, port, "/", rate, ours=False)
 
 
 def _measure(

@@ -16,7 +16,11 @@ import torch
 
 torch.set_num_threads(int(sys.argv[2]))
 
+import voxcpm  # noqa: E402
 from voxcpm import VoxCPM  # noqa: E402
+
+if "site-packages" not in str(voxcpm.__file__):
+    raise SystemExit(f"this is not the official package: {voxcpm.__file__}")
 
 VOICE: Any = VoxCPM.from_pretrained(sys.argv[1], load_denoiser=False, optimize=False, device="cpu")
 ONE_AT_A_TIME = Lock()

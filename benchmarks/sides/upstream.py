@@ -17,7 +17,11 @@ torch.set_num_threads(int(sys.argv[2]))
 
 from protocol import answer, timed  # noqa: E402
 
+import voxcpm  # noqa: E402
 from voxcpm import VoxCPM  # noqa: E402
+
+if "site-packages" not in str(voxcpm.__file__):
+    raise SystemExit(f"this is not the official package: {voxcpm.__file__}")
 
 VOICE: Any = VoxCPM.from_pretrained(sys.argv[1], load_denoiser=False, optimize=False, device="cpu")
 MODEL: Any = VOICE.tts_model
