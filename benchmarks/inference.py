@@ -1,10 +1,12 @@
 """Compare inference of this package and the official one, in turns, on one checkpoint with random weights.
 
-    python benchmarks/inference.py --upstream /path/to/venv/bin/python [--before FOLDER] [--rounds 5] [--write docs/benchmarks.md]
+    python benchmarks/inference.py --upstream /path/to/venv/bin/python [--before FOLDER] [--rounds 5] [--dtypes float32]
+                                   [--write docs/benchmarks.md]
 
 The official package has the same import name, so it needs a separate environment: `make upstream-venv` makes it in
 .upstream-venv. Every figure is the median over rounds in which the sides take turns, so that other load affects both.
---before: a checkout of this project at an earlier commit (`git worktree add`), which takes its turns too.
+--before: a checkout of this project at an earlier commit (`git worktree add`), which takes its turns too. On a processor without
+instructions for bfloat16, `--dtypes float32` saves half an hour.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -172,16 +175,22 @@ def compare_mixed(ours: Side, before: Side | None, rounds: int) -> str:
     return f"{title}: {own:.1f} s" + (f", {statistics.median(ratios):.2f}x the speed before." if ratios else ".")
 
 
-def start_up(python: str, script: str, checkpoint: Path, rounds: int, threads: int) -> tuple[float, float]:
-    """Return (median seconds from process start to a loaded model, peak RSS in MB after one streamed sentence)."""
-    seconds, peaks = [], []
+def start_up(
+    sides: Sequence[tuple[str, str]], checkpoint: Path, rounds: int, threads: int
+) -> list[tuple[float, float]]:
+    """Return (median seconds from process start to a loaded model, peak RSS in MB after one streamed sentence) of each side.
+
+    sides: python and script. They take turns, so that files that are cached and other load affect all.
+    """
+    measured: list[list[tuple[float, float]]] = [[] for _ in sides]
     for _ in range(rounds):
-        side = Side(python, script, checkpoint, threads)
-        seconds.append(side.ask({"case": "ready"}) or 0.0)
-        side.ask({"case": "streaming", "patches": 8, **FLOW})
-        peaks.append(side.peak_rss_mb)
-        side.close()
-    return statistics.median(seconds), statistics.median(peaks)
+        for (python, script), found in zip(sides, measured, strict=True):
+            side = Side(python, script, checkpoint, threads)
+            seconds = side.ask({"case": "ready"}) or 0.0
+            side.ask({"case": "streaming", "patches": 8, **FLOW})
+            found.append((seconds, side.peak_rss_mb))
+            side.close()
+    return [(statistics.median(s for s, _ in found), statistics.median(mb for _, mb in found)) for found in measured]
 
 
 def machine() -> str:
@@ -203,11 +212,12 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="a checkout of an earlier commit, to be measured beside")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dtypes", default="float32,bfloat16", help="of the weights, with commas")
     parser.add_argument("--write", type=Path, help="markdown file whose inference section is replaced")
     arguments = parser.parse_args()
     lines = [f"{machine()}; {arguments.threads} thread, medians of {arguments.rounds} alternating rounds.", ""]
     with tempfile.TemporaryDirectory() as scratch:
-        for dtype in ("float32", "bfloat16"):
+        for dtype in arguments.dtypes.split(","):
             checkpoint = make_checkpoint(Path(scratch) / dtype, dtype)
             theirs = Side(arguments.upstream, "upstream.py", checkpoint, arguments.threads)
             ours = Side(sys.executable, "ours.py", checkpoint, arguments.threads)
@@ -230,8 +240,8 @@ def main() -> None:
 def _extras(arguments: argparse.Namespace, checkpoint: Path, ours: Side, theirs: Side) -> list[str]:
     """Measure start-up, memory, int8, and the ratio to the bare matrix products."""
     lines = []
-    upstream = start_up(arguments.upstream, "upstream.py", checkpoint, 3, arguments.threads)
-    own = start_up(sys.executable, "ours.py", checkpoint, 3, arguments.threads)
+    sides = [(arguments.upstream, "upstream.py"), (sys.executable, "ours.py")]
+    upstream, own = start_up(sides, checkpoint, 5, arguments.threads)
     lines += [
         "",
         "| | upstream | ours | ours / upstream |",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result.steps import Steps
+from benchmarks.result.steps import Steps, exit_on_sigterm
 
 STEPS = ("recordings", "prepare", "codec", "learn", "shares", "judge")
 SHARES = (0.25, 0.5)
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--docs", type=Path, help="write the tables into result.md there, and curves and clips to result/"
     )
     given = parser.parse_args(arguments)
+    exit_on_sigterm()
     work: Path = given.out.absolute()
     work.mkdir(parents=True, exist_ok=True)
     steps = Steps(work / "steps.json")

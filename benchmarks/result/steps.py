@@ -79,6 +79,11 @@ def wait(*processes: subprocess.Popen[bytes]) -> None:
         end(*processes)
 
 
+def exit_on_sigterm() -> None:
+    """Let SIGTERM raise SystemExit, so that the trainings of this process are ended too: they save first."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 def end(*processes: subprocess.Popen[bytes]) -> None:
     """Ask running processes to save and end, and wait until they have."""
     for process in processes:

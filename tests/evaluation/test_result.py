@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from benchmarks.result.learning import Plan
 from benchmarks.result.recordings import in_share, reference_of
 from benchmarks.result.report import between_marks, tables, verdict
 from benchmarks.result.split import Prompt, is_near_copy, may_be_judged, split, within
-from benchmarks.result.steps import Steps, run_for, trained_s
+from benchmarks.result.steps import ROOT, Steps, run_for, trained_s
 from evaluation.items import Item
 from pipeline.text.compare import edit_distance
 
@@ -152,6 +153,30 @@ def test_training_ends_when_its_time_is_over_and_counts_earlier_runs(tmp_path: P
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=dict(os.environ))
     run_for([sleeper], lambda: trained_s(tmp_path), 4.0, pause_s=0.01)
     assert sleeper.returncode is not None
+
+
+def test_a_command_that_is_ended_ends_its_trainings() -> None:
+    code = """
+import subprocess, sys
+from benchmarks.result.steps import exit_on_sigterm, run_for
+exit_on_sigterm()
+sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(sleeper.pid, flush=True)
+run_for([sleeper], lambda: 0.0, 60.0, pause_s=0.01)
+"""
+    command = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert command.stdout
+    sleeper = int(command.stdout.readline())
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(sleeper, 0)
 
 
 def test_a_training_that_fails_is_an_error(tmp_path: Path) -> None:
