@@ -3,10 +3,10 @@
     python benchmarks/quality/gate_noise.py MODEL OUT [--voices FOLDER] [--takes 11] [--write]
 
 *Seeds*: the model speaks the panel with eleven seeds. Words, voices and failed takes of each two runs are held against each
-other, as of two models that differ in nothing else. *Rounding*: it speaks with one seed eleven times, each time with another
-number of texts at once, which changes the rounding. Takes are compared as of two builds of the code. *Faults*: the same with a
-fault that the description of the run does not show. Finished takes in OUT are kept: after an interruption run the same command
-to resume.
+other, as of two models that differ in nothing else. The 55 pairs are not independent: each run is in ten of them. *Rounding*:
+it speaks with one seed eleven times, each time with another number of texts at once, which changes the rounding. Takes are
+compared as of two builds of the code. *Faults*: two seeds, with a fault that the description of the run does not show. Finished
+takes in OUT are kept: after an interruption run the same command to resume.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from benchmarks.quality.tables import table, write_between
 from evaluation.gate import GateResult, gate
 from evaluation.items import Item
 from evaluation.lists.own import read_panel
+from evaluation.repeat import repeat
 from evaluation.results.rules import Rule
 from evaluation.run import rescore, run_settings
 from evaluation.runs.folder import Run, create_run
 from evaluation.runs.generate import generate
 from evaluation.systems import open_system
 from evaluation.systems.base import Ask, Speech, System
+from evaluation.systems.checkpoint import Checkpoint
 
 STEPS = 10
 TOGETHER = 8
 """Texts at once of a run that scores words."""
-FAULTS = ("the next seed", "the same seed for all", "another reference", "half the steps")
+HALF = "half the steps"
 MARK, TITLE = "gate-noise", "Noise of the gate"
 
 Change = Callable[[Ask], Ask]
@@ -71,46 +73,64 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     arguments = parser.parse_args(given)
     items = read_panel(arguments.voices)
-    options = {"recipe": "reference" if arguments.voices else "plain", "steps": STEPS, "retry": False}
-    honest = open_system(f"checkpoint:{arguments.model}", options)
-    halved = open_system(f"checkpoint:{arguments.model}", {**options, "steps": STEPS // 2})
-    shown = honest.describe()
-
-    def run(name: str, seed: int, batch: int, system: System = honest, change: Change = lambda ask: ask) -> Run:
-        print(name, flush=True)
-        altered = Altered(system, shown, batch, change)
-        made = create_run(arguments.out / name, run_settings(altered, name), items, (seed,))
-        generate(made, altered)
-        return made
-
+    speak = Speaker(arguments.model, items, arguments.out, "reference" if arguments.voices else "plain")
     numbers = range(arguments.takes)
-    rounded = [run(f"batch-{number + 1}", 0, number + 1) for number in numbers]
-    changes = dict(zip(FAULTS, _changes(items), strict=True))
+    rounded = [speak(f"batch-{number + 1}", batch=number + 1) for number in numbers]
+    right = speak("two-seeds", seeds=(1, 2))
     faulty = {
-        fault: run(fault.replace(" ", "-"), 1, TOGETHER, halved if fault == "half the steps" else honest, change)
-        for fault, change in changes.items()
-        if arguments.voices or fault != "another reference"
+        fault: speak(fault.replace(" ", "-"), (1, 2), steps=STEPS // 2 if fault == HALF else STEPS, change=change)
+        for fault, change in _changes(items).items()
     }
-    right = run("seed-1", 1, TOGETHER)
-    seeds = [run(f"seed-{number}", number, TOGETHER) for number in numbers]
+    seeds = [speak(f"seed-{number}", (number,)) for number in numbers]
     for one in seeds:
         print(f"scoring {one.name}", flush=True)
         rescore(one, ("quick",))
-    text = "\n\n".join([_noise(seeds, rounded), _found(faulty, right)])
+    text = "\n\n".join([_noise(seeds, rounded), _equal(rounded), _found(faulty, right)])
     print(text)
     if arguments.write:
         write_between(MARK, TITLE, text)
 
 
-def _changes(items: Sequence[Item]) -> list[Change]:
-    """Return what each fault does to a request, in the order of `FAULTS`. Half the steps change no request."""
-    following = {item.id: other.reference for item, other in zip(items, [*items[1:], items[0]], strict=True)}
-    return [
-        lambda ask: Ask(ask.item, ask.seed + 1),
-        lambda ask: Ask(ask.item, 0),
-        lambda ask: Ask(replace(ask.item, reference=following[ask.item.id]), ask.seed),
-        lambda ask: ask,
-    ]
+class Speaker:
+    """Makes runs of one checkpoint that all describe themselves as the unaltered one."""
+
+    def __init__(self, model: Path, items: Sequence[Item], out: Path, recipe: str) -> None:
+        self._model, self._items, self._out = model, items, out
+        self._options: dict[str, Any] = {"recipe": recipe, "steps": STEPS, "retry": False}
+        self._honest = open_system(f"checkpoint:{model}", self._options)
+        assert isinstance(self._honest, Checkpoint)
+        self._shown = self._honest.describe()
+
+    def __call__(
+        self,
+        name: str,
+        seeds: Sequence[int] = (0,),
+        batch: int = TOGETHER,
+        steps: int = STEPS,
+        change: Change = lambda ask: ask,
+    ) -> Run:
+        """Return a run, made as far as it is missing."""
+        print(name, flush=True)
+        system = open_system(f"checkpoint:{self._model}", {**self._options, "batch": batch, "steps": steps})
+        assert isinstance(self._honest, Checkpoint) and isinstance(system, Checkpoint)
+        system.__dict__["model"] = self._honest.model  # One load serves all.
+        altered = Altered(system, self._shown, batch, change)
+        made = create_run(self._out / name, run_settings(altered, name), self._items, seeds)
+        generate(made, altered)
+        return made
+
+
+def _changes(items: Sequence[Item]) -> dict[str, Change]:
+    """Return what each fault does to a request. Half the steps change no request."""
+    found: dict[str, Change] = {
+        "the next seed": lambda ask: Ask(ask.item, ask.seed + 1),
+        "one seed for all": lambda ask: Ask(ask.item, 1),
+        HALF: lambda ask: ask,
+    }
+    if len({item.reference for item in items}) > 1:
+        following = {item.id: other.reference for item, other in zip(items, [*items[1:], items[0]], strict=True)}
+        found["another reference"] = lambda ask: Ask(replace(ask.item, reference=following[ask.item.id]), ask.seed)
+    return found
 
 
 def _noise(seeds: Sequence[Run], rounded: Sequence[Run]) -> str:
@@ -123,10 +143,23 @@ def _noise(seeds: Sequence[Run], rounded: Sequence[Run]) -> str:
                 if kind == "another seed" and outcome.value == "takes.same":
                     continue  # Takes of two seeds are not to be the same.
                 outcomes[kind, outcome.title, outcome.kind] += 1
-    kinds = sorted({(kind, title) for kind, title, _ in outcomes})
-    names = ("pass", "not enough items", "fail")
-    rows = [[kind, title, *(outcomes[kind, title, name] for name in names)] for kind, title in kinds]
+    lines = sorted({(kind, title) for kind, title, _ in outcomes})
+    names = sorted({name for _, _, name in outcomes} | {"pass", "fail"})
+    rows = [[kind, title, *(outcomes[kind, title, name] for name in names)] for kind, title in lines]
     return table(["pairs of runs that differ in", "rule", *names], rows)
+
+
+def _equal(rounded: Sequence[Run]) -> str:
+    """Say how many takes differ by rounding. Raises SystemExit if none does: then nothing was compared."""
+    found = [repeat(one, rounded[0]) for one in rounded[1:]]
+    pairs, equal = sum(one.pairs for one in found), sum(one.equal for one in found)
+    if equal == pairs:
+        raise SystemExit("all takes are equal to the last bit: the rounding was not changed")
+    largest = max(one.distance for one in found)
+    return (
+        f"{pairs - equal} of {pairs} takes differ from those of one text at once in their bytes, by {largest:.3f} dB on average"
+        f" at most; takes of two texts differ by {found[0].seeds:.1f} dB."
+    )
 
 
 def _found(faulty: dict[str, Run], right: Run) -> str:
