@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             shares,
             given.judge_most,
         )
-        run(steps, make, given.until)
+        try:
+            run(steps, make, given.until, options_of(given, shares))
+        except ValueError as error:
+            parser.exit(1, f"{error}\n")
     from benchmarks.result.report import tables, write_docs
 
     print(tables(work, steps.done))
@@ -65,12 +68,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_docs(work, steps.done, given.docs)
 
 
-def run(steps: Steps, make: Mapping[str, Callable[[], Mapping[str, Any] | None]], until: str) -> None:
-    """Do the unfinished steps in order. A step's name up to the first `:` is one of STEPS; after the last of `until` it ends."""
+def run(
+    steps: Steps,
+    make: Mapping[str, Callable[[], Mapping[str, Any] | None]],
+    until: str,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Do the unfinished steps in order. A step's name up to the first `:` is one of STEPS; after the last of `until` it ends.
+
+    options: what each step depends on. Raises ValueError if a finished one was done with others.
+    """
     last = STEPS.index(until)
     for name, work in make.items():
-        if STEPS.index(name.partition(":")[0]) <= last:
-            steps.do(name, work)
+        kind = name.partition(":")[0]
+        if STEPS.index(kind) <= last:
+            steps.do(name, work, (options or {}).get(kind))
+
+
+def options_of(given: argparse.Namespace, shares: Sequence[float]) -> dict[str, dict[str, Any]]:
+    """Return what each step depends on. The steps before it are named with theirs."""
+    training = {"budget-minutes": given.budget_minutes, "shares": list(shares)}
+    return {
+        "recordings": {
+            "languages": given.languages,
+            "per-language": given.per_language,
+            "seed": given.seed,
+            "shortest-s": given.shortest_s,
+            "minutes": given.minutes,
+        },
+        "codec": training,
+        "learn": training,
+        "shares": training,
+        "judge": {"judge-most": given.judge_most, "shares": list(shares)},
+    }
 
 
 def recipe(

@@ -13,6 +13,7 @@ from evaluation.run import evaluate
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
 from evaluation.runs.score import table_of
+from evaluation.statistics.bootstrap import Estimate, mean_interval, ratio_interval
 
 METRICS = ("transcript", "words_clean", "voice_ge2e", "voice_margin")
 LISTS = ("held_out", "seen")
@@ -96,7 +97,8 @@ def by_language(
     """Return figures of takes by language. A take that failed, or of which nothing was heard, counts with all words wrong.
 
     `wer` is errors per word over all sentences. `own` and `others` are the mean likeness to the reference and to the references
-    of the other voices.
+    of the other voices; they are left out if there is one voice. `_low` and `_high` are the ends of the 95 % intervals over
+    sentences, left out if there are too few.
     """
     languages = {item.id: item.language for item in items}
     lengths = {item.id: len(item.text.split()) for item in items}
@@ -105,19 +107,33 @@ def by_language(
         groups[languages[key[0]]].append(key)
     found = {}
     for language, keys in groups.items():
-        counted = [
-            words[key] if key in words else {"word_errors": lengths[key[0]], "words": lengths[key[0]]} for key in keys
+        rows = [words.get(key) for key in keys]
+        errors = [
+            row["word_errors"] if row and row["words"] is not None else lengths[key[0]]
+            for row, key in zip(rows, keys, strict=True)
         ]
-        total = sum(row["words"] for row in counted)
+        spoken = [
+            row["words"] if row and row["words"] is not None else lengths[key[0]]
+            for row, key in zip(rows, keys, strict=True)
+        ]
         found[language] = {
             "items": len(keys),
             "failed": sum(takes[key]["status"] != "ok" for key in keys),
-            "words": total,
-            "wer": sum(row["word_errors"] for row in counted) / max(total, 1),
+            "words": sum(spoken),
+            "wer": sum(errors) / max(sum(spoken), 1),
         }
-        voices = [margins[key] for key in keys if key in margins]
+        if sum(spoken):
+            found[language] |= _ends("wer", ratio_interval(errors, spoken))
+        voices = [row for row in (margins.get(key) for key in keys) if row and row["margin"] is not None]
         if voices:
-            found[language] |= {
-                column: sum(row[column] for row in voices) / len(voices) for column in ("own", "others", "margin")
-            }
+            for column in ("own", "others", "margin"):
+                values = [row[column] for row in voices]
+                found[language][column] = sum(values) / len(values)
+            found[language] |= _ends("margin", mean_interval([row["margin"] for row in voices]))
     return found
+
+
+def _ends(name: str, estimate: Estimate) -> dict[str, float]:
+    if estimate.low is None or estimate.high is None:
+        return {}
+    return {f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -37,6 +37,10 @@ ON_GPU = {
 """Larger settings for a GPU: 7.1 million weights. Only planned (`--dry-run`), not run: no GPU was at hand."""
 
 
+LEAST_STEPS = 20
+"""Steps of the codec from which their seconds are measured: starting takes the time of some."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the minutes are spent. `codec_steps` of encoder and decoder together; `learn_s` seconds of training each model."""
@@ -83,15 +87,17 @@ def kept(work: Path) -> dict[str, Any]:
 def train_codec(work: Path, plan: Plan) -> dict[str, Any]:
     """Train encoder and decoder, and store the latents of the corpus."""
     settings = [f"steps={plan.codec_steps}", *_settings("codec")]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    first, before = _steps_done(work / "codec"), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     wait(_train(work, "codec.log", "train-codec", "codec", settings))
-    # Of the processor, not of the clock: other programs may come and go.
+    # Of the processor, not of the clock: other programs may come and go. An earlier process may have done the first steps.
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    (work / "codec" / "seconds_per_step").write_text(str(seconds / plan.codec_steps), encoding="utf-8")
+    steps = _steps_done(work / "codec") - first
+    if steps >= LEAST_STEPS:
+        (work / "codec" / "seconds_per_step").write_text(str(seconds / steps), encoding="utf-8")
     wait(voxmill(work, "encode.log", "encode", "corpus", "--codec", "codec", "--threads", "1"))
     return {
         "steps": plan.codec_steps,
-        "cpu_seconds": round(seconds),
+        "seconds_per_step": round(_seconds_per_step(work), 3),
         "weights_m": weights_m(work / "codec" / "audiovae.safetensors"),
     }
 
@@ -197,5 +203,17 @@ def _train(work: Path, log: str, command: str, recipe: str, settings: Sequence[s
 
 def _decoder_steps(work: Path, plan: Plan) -> int:
     """Return the steps that the decoder can take beside the models. Alone it needs 0.6 of the time of the whole codec."""
-    a_step = float((work / "codec" / "seconds_per_step").read_text(encoding="utf-8"))
-    return max(100, round(plan.learn_s * plan.models / a_step / 0.6))
+    return max(100, round(plan.learn_s * plan.models / _seconds_per_step(work) / 0.6))
+
+
+def _seconds_per_step(work: Path) -> float:
+    """Return the processor seconds of a step of the codec's training, as measured, or as on the machine of docs/result.md."""
+    measured = work / "codec" / "seconds_per_step"
+    return float(measured.read_text(encoding="utf-8")) if measured.is_file() else 0.7
+
+
+def _steps_done(run: Path) -> int:
+    """Return the last step in the metrics of a run; 0 without a run."""
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)

@@ -25,17 +25,36 @@ class Steps:
         self._path, self._now = path, now
         self.done: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
-    def do(self, name: str, work: Callable[[], Mapping[str, Any] | None]) -> dict[str, Any]:
+    def do(
+        self, name: str, work: Callable[[], Mapping[str, Any] | None], options: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return what a step found: from the file if it is finished, otherwise by doing it.
 
-        A step that raises is not finished, and is done again.
+        A step that raises is not finished, and is done again. options: what the step depends on. Raises ValueError if it is
+        finished and was done with other ones.
         """
+        wanted = json.loads(json.dumps(dict(options or {})))
         if name not in self.done:
             print(f"== {name}", flush=True)
             started = self._now()
             found = dict(work() or {})
-            self.done[name] = {"minutes": round((self._now() - started) / 60, 2), "machine": machine(), **found}
+            self.done[name] = {
+                "minutes": round((self._now() - started) / 60, 2),
+                "machine": machine(),
+                "options": wanted,
+                **found,
+            }
             write_atomically(self._path, json.dumps(self.done, indent=1, ensure_ascii=False).encode())
+        known = self.done[name].get("options", wanted)  # Files of earlier versions have none.
+        other = [
+            f"{key} {known.get(key)}, now {wanted.get(key)}"
+            for key in {**known, **wanted}
+            if known.get(key) != wanted.get(key)
+        ]
+        if other:
+            raise ValueError(
+                f"step {name} was done with {', '.join(other)}: give the same again, or another folder than {self._path.parent}"
+            )
         return self.done[name]
 
 
