@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
+from evaluation.languages import canonical_language
 from evaluation.metrics import METRICS
 from evaluation.metrics.base import Metric, Value
 from evaluation.repeat import repeat, same_system
@@ -106,7 +107,9 @@ def gate(
     chosen = metrics_of(run, METRICS) if metrics is None else list(metrics)
     known = _known(chosen)
     listed = read_rules(rules or RULES) if rules is None or isinstance(rules, Path) else list(rules)
-    listed = [replace(rule, value=resolve(rule.value, known)) for rule in listed]
+    listed = [
+        replace(rule, value=resolve(rule.value, known), language=canonical_language(rule.language)) for rule in listed
+    ]
     if not any(rule.value == FAILED for rule in listed):
         listed = [Rule(FAILED), *listed]
     first, second = read_figures(baseline, chosen), read_figures(run, chosen)
@@ -197,7 +200,10 @@ def _outcome(rule: Rule, value: Value, both: Pairs, test: str, limit: float) -> 
     if not items:
         return replace(blank, kind="items missing", reason="no item of this list and language")
     if test == "difference":
-        return _paired(rule, value, both, items, blank)
+        found = _paired(rule, value, both, items, blank)
+        unheard = sorted({item.language for item in items} & _unheard(rule.value, both))
+        note = f"the recognizer does not know {', '.join(unheard)}" if unheard else ""
+        return replace(found, reason="; ".join(filter(None, (found.reason, note))))
     return _absolute(rule, value, both.second, items, blank)
 
 
@@ -211,6 +217,8 @@ def _absent(rule: Rule, both: Pairs, test: str) -> str:
     for figures in (both.second, both.first) if test == "difference" else (both.second,):
         if figures.unmade_takes:
             return f"{figures.unmade_takes} takes of {figures.run.name} are not spoken yet"
+    if test == "difference" and (seeds := _seeds_missing(_chosen(rule, both.items), both)):
+        return f"{both.second.run.name} lacks seeds {', '.join(map(str, seeds))} of {both.first.run.name}"
     unscored = [
         item
         for item in _chosen(rule, both.items)
@@ -220,6 +228,20 @@ def _absent(rule: Rule, both: Pairs, test: str) -> str:
     ]
     if unscored:
         return f"{len(unscored)} items have no figure in {both.first.run.name}; score that run too"
+    silent = [
+        item
+        for item in _chosen(rule, both.items)
+        if test == "difference"
+        and item.language not in _unheard(rule.value, both)
+        and _lacks_figure(both.first, rule.value, item.id)
+        and _lacks_figure(both.second, rule.value, item.id)
+    ]
+    if silent:
+        # The rule would be kept by the other items alone, whatever became of these.
+        return (
+            f"{len(silent)} items have a figure in neither run, first {silent[0].name or silent[0].id}; "
+            "remove them or limit the rule by list or language"
+        )
     lacking = [
         item
         for item in _chosen(rule, both.items)
@@ -231,6 +253,19 @@ def _absent(rule: Rule, both: Pairs, test: str) -> str:
             f"{len(lacking)} items have no figure in {both.second.run.name}, first {lacking[0].name or lacking[0].id}"
         )
     return ""
+
+
+def _seeds_missing(items: Sequence[Item], both: Pairs) -> list[int]:
+    """Return the seeds of items in the baseline that the run lacks; none if a system knows no seeds."""
+    if not all(figures.run.settings.get("seeded", True) for figures in (both.first, both.second)):
+        return []
+    first, second = both.first.seeds, both.second.seeds
+    return sorted({seed for item in items for seed in first[item.id] if seed not in second[item.id]})
+
+
+def _unheard(value: str, both: Pairs) -> frozenset[str]:
+    """Return the languages that the recognizer of a value did not know in both runs."""
+    return both.first.series[value].unheard & both.second.series[value].unheard
 
 
 def _has_figure(figures: Figures, value: str, item: str) -> bool:

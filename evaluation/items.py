@@ -17,6 +17,7 @@ from typing import Any
 
 from catalogs.files import file_sha256, write_atomically
 from evaluation.errors import EvaluationError
+from evaluation.languages import canonical_language
 
 _ID_LENGTH = 16
 
@@ -39,12 +40,15 @@ class Item:
     human: Path | None = None
     instruction: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
+    language_id: str = ""
+    """The language as its list spells it, if that is not the code, such as `cmn` for `zh`. The id is made of it, so that runs that
+    were made before spellings became codes keep their takes."""
 
     @cached_property
     def id(self) -> str:
         """Hash of the text, the bytes of the reference, its words, the instruction and the language."""
         clip = "" if self.reference is None else file_sha256(self.reference)
-        parts = [self.text, clip, self.reference_text, self.instruction, self.language]
+        parts = [self.text, clip, self.reference_text, self.instruction, self.language_id or self.language]
         return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:_ID_LENGTH]
 
     @property
@@ -72,14 +76,15 @@ def to_row(item: Item) -> dict[str, Any]:
     """Return an item as one object of a JSONL list; paths are absolute and absent values are left out."""
     row: dict[str, Any] = {}
     for column, name in _COLUMNS.items():
-        value = getattr(item, name)
+        value = (item.language_id or item.language) if name == "language" else getattr(item, name)
         if value not in (None, ""):
             row[column] = str(Path(value).absolute()) if column in _PATHS else value
     return {**row, **item.groups}
 
 
 def from_row(row: Mapping[str, Any], folder: Path, list_name: str = "") -> Item:
-    """Return the item of one object. Relative paths start at `folder`.
+    """Return the item of one object. Relative paths start at `folder`. A language that is spelled in another way (`cmn`, `Chinese`,
+    `zh-CN`) becomes its code; one that is not known stays as it is.
 
     Raises EvaluationError for a missing text or language, a value that is not text, or a clip that does not exist.
     """
@@ -104,6 +109,8 @@ def from_row(row: Mapping[str, Any], folder: Path, list_name: str = "") -> Item:
         if not values.get(needed, "").strip():
             raise EvaluationError(f"{'language_id' if needed == 'language' else needed} is missing")
     values.setdefault("list_name", list_name)
+    if (code := canonical_language(values["language"])) != values["language"]:
+        values |= {"language": code, "language_id": values["language"]}
     return Item(**values, groups=groups)
 
 

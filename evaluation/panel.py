@@ -8,12 +8,15 @@ OUTPUT/panel/step_0000500/             an evaluation run: what the checkpoint sa
 OUTPUT/panel/step_0000500/panel.json   the cost of each item and the figures
 OUTPUT/best                            link to the checkpoint with the lowest cost
 
-The cost of an item is a weighted sum (PARTS). It is 0 for a perfect take; a take that failed has every part in full.
+The cost of an item is a weighted sum (PARTS). It is 0 for a perfect take; a take that failed has every part in full. If more than
+half of the takes have an error or a time-out, nothing is written: the machine failed and not the checkpoint.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,13 +28,16 @@ from evaluation.errors import EvaluationError
 from evaluation.items import Item, read_items
 from evaluation.metrics import load_metrics
 from evaluation.metrics.base import fingerprint
-from evaluation.runs.folder import create_run, host
+from evaluation.run import RETRIED
+from evaluation.runs.folder import Run, create_run, host
 from evaluation.runs.generate import generate
 from evaluation.runs.rows import Key
 from evaluation.runs.score import score, table_of
 from evaluation.statistics.bootstrap import mean_interval
 from evaluation.systems import open_system
 from evaluation.systems.base import System
+
+_LOG = logging.getLogger(__name__)
 
 SEEDS = (1,)
 MARGIN = 0.02
@@ -85,7 +91,8 @@ def judge_run(
     """Judge every exported checkpoint of a training run and link the best one; return the panels, the earliest first.
 
     items: a JSONL list (default: the held-out items that the trainer wrote). settings: those of `validation.best` (default: the
-    run's own). Raises EvaluationError without a checkpoint or a list.
+    run's own). A checkpoint that cannot be judged is logged and left out. Raises EvaluationError without a checkpoint or a list, or
+    if none can be judged.
     """
     settings = {**(_own_settings(output) if settings is None else settings), "device": device}
     path = items or output / "panel" / "held" / "items.jsonl"
@@ -95,7 +102,14 @@ def judge_run(
     if not folders:
         raise EvaluationError(f"{output} has no checkpoint in {output / 'checkpoints'}; give the output of a training")
     found = read_items(path)
-    judged = [_judge(output, folder, int(folder.name.removeprefix("step_")), settings, found) for folder in folders]
+    judged: list[Judged] = []
+    for folder in folders:
+        try:
+            judged.append(_judge(output, folder, int(folder.name.removeprefix("step_")), settings, found))
+        except EvaluationError as error:
+            if folder == folders[-1] and not judged:
+                raise
+            _LOG.warning("%s is not judged: %s", folder.name, error)
     link_best(output, comparable(read_panels(output), judged[-1]))
     return judged
 
@@ -168,9 +182,11 @@ def _judge(output: Path, checkpoint: Path, step: int, settings: Mapping[str, Any
         # Without the path: a run that is moved is judged further. The digests tell one checkpoint from another.
         described = {name: value for name, value in system.describe().items() if name not in ("folder", "lora")}
         run = create_run(run_folder, {"system": described, "host": host()}, items, SEEDS)
-        generate(run, system)
+        # A failure may have been the machine's: a checkpoint that is judged again is asked again.
+        generate(run, system, again=RETRIED)
     finally:
         system.close()
+    _check_spoken(run, items, checkpoint, folder)
     metrics = load_metrics(USED)
     scored = score(run, metrics)
     by_name = {metric.name: metric for metric in metrics}
@@ -193,6 +209,21 @@ def _judge(output: Path, checkpoint: Path, step: int, settings: Mapping[str, Any
     )
     write_atomically(folder / "panel.json", json.dumps(asdict(judged), indent=1, ensure_ascii=False).encode())
     return judged
+
+
+def _check_spoken(run: Run, items: Sequence[Item], checkpoint: Path, folder: Path) -> None:
+    """Raise EvaluationError if more than half of the takes have an error or a time-out: that says more of the machine than of the
+    checkpoint, and such a panel could end the training. A panel that was written of such takes before is removed."""
+    ids = {item.id for item in items}
+    takes = [row for (item_id, _), row in run.generated.by_key().items() if item_id in ids]
+    failed = [row for row in takes if row["status"] in RETRIED]
+    if 2 * len(failed) > len(takes):
+        (folder / "panel.json").unlink(missing_ok=True)
+        reason, count = Counter(str(row["error"]) for row in failed).most_common(1)[0]
+        raise EvaluationError(
+            f"{checkpoint.name}: {len(failed)} of {len(takes)} sentences could not be spoken ({reason}: {count}); free the device "
+            "and judge it again: evaluation.panel.judge_run"
+        )
 
 
 def _parts(item: Item, status: str, rows: Mapping[str, Mapping[str, Any] | None]) -> dict[str, float]:

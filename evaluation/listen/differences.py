@@ -13,13 +13,13 @@ from itertools import combinations
 import numpy as np
 
 from evaluation.statistics.bootstrap import LEVEL
-from evaluation.statistics.mos import Interval, Rating
+from evaluation.statistics.mos import Interval, Rating, beyond_agreement
 from evaluation.statistics.resampling import BLOCK, DRAWS, SEED, Units, weights
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean score of the first system minus that of the second. None: not estimable."""
+    """Mean score of the first system minus that of the second. None: not estimable, or no score differs."""
 
     mean: float
     crossed: Interval | None
@@ -37,7 +37,8 @@ def differences(
 ) -> dict[tuple[str, str], Difference]:
     """Return the difference of each pair of systems, the better one first.
 
-    The interval is a bootstrap in which listeners and items are drawn independently, the same ones for both systems.
+    The interval is a bootstrap in which listeners and items are drawn independently, the same ones for both systems. Where all
+    listeners or all items prefer one system, it is widened by `beyond_agreement`: two who agree prove nothing.
     """
     scores = np.array([rating.score for rating in ratings])
     listeners, listener = np.unique([rating.listener for rating in ratings], return_inverse=True)
@@ -69,6 +70,21 @@ def differences(
             # A draw without a rating of one of the two is not counted.
             gaps = drawn[:, a] - drawn[:, b]
             low, high = np.nanquantile(gaps, ((1 - level) / 2, (1 + level) / 2))
-            crossed = (float(low), float(high))
+            axes = [_gaps(scores, of_system, units, a, b) for units in (listener, item)]
+            crossed = beyond_agreement((float(low), float(high)), float(means[a] - means[b]), axes, level)
         found[str(systems[a]), str(systems[b])] = Difference(float(means[a] - means[b]), crossed)
     return found
+
+
+def _gaps(scores: np.ndarray, of_system: np.ndarray, units: np.ndarray, a: int, b: int) -> np.ndarray:
+    """Return float64 [n]: mean score of system a minus that of b, of each listener or item with ratings of both.
+
+    scores: float64 [R]. of_system: float64 [R, systems], one-hot. units: int [R].
+    """
+    count = int(units.max()) + 1
+    totals, ratings = np.zeros((2, count, of_system.shape[1]))
+    np.add.at(totals, units, of_system * scores[:, None])
+    np.add.at(ratings, units, of_system)
+    both = (ratings[:, a] > 0) & (ratings[:, b] > 0)
+    gaps: np.ndarray = totals[both, a] / ratings[both, a] - totals[both, b] / ratings[both, b]
+    return gaps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from evaluation.listen.answers import Answer, Fault, Sheet, read_key, read_sheet
 from evaluation.listen.differences import Difference, differences
 from evaluation.listen.screening import Exclusion, screen
 from evaluation.statistics.bradley_terry import Comparison, Strengths, Winner, strengths
-from evaluation.statistics.mos import Opinion, Rating, opinions
+from evaluation.statistics.mos import Opinion, Rating, beyond_agreement, opinions
 from evaluation.statistics.resampling import DRAWS, SEED
 
 Pair = tuple[str, str]
@@ -37,7 +37,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Versus:
-    """Two systems, from the side of the first. `opinion`: mean score of the first over the second; positive: it is better."""
+    """Two systems, from the side of the first. `opinion`: mean score of the first over the second; positive: it is better. Its
+    interval `crossed` counts those who all agree by `beyond_agreement`."""
 
     wins: int
     ties: int
@@ -162,10 +163,25 @@ def _versus(rows: Sequence[Scored], draws: int, seed: int) -> dict[Pair, Versus]
             sum(one.score > 0 for one in found),
             sum(one.score == 0 for one in found),
             sum(one.score < 0 for one in found),
-            opinions(found, draws=draws, seed=seed)[pair[0]],
+            _preference(found, opinions(found, draws=draws, seed=seed)[pair[0]]),
         )
         for pair, found in sorted(scores.items())
     }
+
+
+def _preference(ratings: Sequence[Rating], opinion: Opinion) -> Opinion:
+    if opinion.listeners < 2 or opinion.items < 2:
+        return opinion
+    axes = [_means((one.listener, one.score) for one in ratings), _means((one.item, one.score) for one in ratings)]
+    return replace(opinion, crossed=beyond_agreement(opinion.crossed, opinion.mean, axes))
+
+
+def _means(scores: Iterable[tuple[str, float]]) -> np.ndarray:
+    """Return float64 [n]: the mean score of each listener or item."""
+    found: dict[str, list[float]] = {}
+    for name, score in scores:
+        found.setdefault(name, []).append(score)
+    return np.array([np.mean(one) for one in found.values()])
 
 
 def _strengths(rows: Sequence[Scored], draws: int, seed: int) -> tuple[Strengths | None, str]:

@@ -13,7 +13,8 @@ from typing import Any
 from catalogs.nearest import nearest
 from evaluation.errors import EvaluationError
 from evaluation.items import Item, distinct
-from evaluation.lists.base import ListKind, Pick, language_code, sample
+from evaluation.languages import language_code
+from evaluation.lists.base import ListKind, Pick, sample
 
 _LOG = logging.getLogger(__name__)
 

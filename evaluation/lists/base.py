@@ -1,19 +1,16 @@
-"""What readers of lists share: options, languages, lines of a file, sampling, and clips that are stored by their digest."""
+"""What readers of lists share: options, lines of a file, sampling, and clips that are stored by their digest."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from catalogs.files import one_line, write_atomically
-from catalogs.nearest import nearest
-from catalogs.vocabulary.languages import dialect, language, languages
 from catalogs.words import counted
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
@@ -24,8 +21,6 @@ Pick = Callable[[Sequence[Item]], list[Item]]
 """Chooses items before their audio is extracted, in list order."""
 
 AUDIO_ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
-MORE_LANGUAGES = {"cantonese": "yue", "czech": "cs", "romanian": "ro", "ukrainian": "uk", "filipino": "tl"}
-"""Names of languages that public lists use, besides those of catalogs.vocabulary.languages."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +37,6 @@ class ListKind:
     where: str
     """Where a user gets it."""
     example: str
-
-
-def language_code(name: str) -> str:
-    """Return the code of a language from a code or an English name: `German`, `de-DE` and `de` give `de`, `cantonese` gives `yue`.
-
-    A code of two or three letters outside VoxCPM2's languages is returned as it is. Raises EvaluationError for other text.
-    """
-    plain = name.strip().lower().replace("_", "-")
-    names = {one.name.lower(): code for code, one in languages().items()} | MORE_LANGUAGES
-    if plain in names:
-        return names[plain]
-    if dialect(plain):
-        return plain
-    if known := language(plain):
-        return known.code
-    base = plain.split("-")[0]
-    if re.fullmatch(r"[a-z]{2,3}", base):
-        return base
-    near = nearest(plain, names)
-    raise EvaluationError(f"no language {name!r}; " + (f"did you mean {near}?" if near else "give a code such as de"))
 
 
 def choice(option: str, value: str, allowed: Sequence[str]) -> str:

@@ -13,9 +13,10 @@ from catalogs.corpus.commit import is_inside
 from catalogs.files import one_line
 from evaluation.errors import EvaluationError
 from evaluation.items import Item, from_row
+from evaluation.languages import language_code
 from evaluation.lists import instruct, minimax, seed, tables
 from evaluation.lists.archives import extract
-from evaluation.lists.base import Pick, cache_root, choice, find_file, language_code
+from evaluation.lists.base import Pick, cache_root, choice, find_file
 from evaluation.lists.tables import TableFile
 
 _PROMPTS, _RECORDINGS = "prompt_wavs", "ground_truth_wavs"

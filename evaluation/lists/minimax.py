@@ -11,7 +11,8 @@ from pathlib import Path
 from catalogs.nearest import nearest
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
-from evaluation.lists.base import AUDIO_ENDINGS, language_code, read_lines
+from evaluation.languages import language_code
+from evaluation.lists.base import AUDIO_ENDINGS, read_lines
 
 
 def read(argument: str) -> list[Item]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -40,7 +40,8 @@ class Series:
     """The figures of one value, unscaled.
 
     `name`: `metric.column`. `figures`: by take; takes that failed have `Value.failed`, or none. `parts`: numerator and denominator
-    of a take. `applies`: items that the metric can score; the others lack a reference, a recording or an instruction.
+    of a take. `applies`: items that the metric can score; the others lack a reference, a recording or an instruction. `unheard`:
+    languages that the recognizer does not know, whose rows the metric reads.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Series:
     figures: Mapping[Key, float]
     parts: Mapping[Key, tuple[float, float]] = field(default_factory=dict)
     applies: frozenset[str] = frozenset()
+    unheard: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
             return f"scored with other settings or by another version; {_command(run, metric)}"
         return f"{NOT_SCORED}; {_command(run, metric)}"
     applies = frozenset(take.item.id for take in able)
+    unheard = _unheard(run, metric, by_name, able, rows)
     found = []
     for value in metric.values:
         figures: dict[Key, float] = {}
@@ -157,8 +160,34 @@ def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequen
             figures |= _failed_figures(value.failed, figures, able)
         if value.ratio and value.failed is not None:
             parts |= _failed_parts(value.failed, parts, [take for take in able if _key(take) in figures])
-        found.append(Series(f"{metric.name}.{value.column}", value, figures, parts, applies))
+        found.append(Series(f"{metric.name}.{value.column}", value, figures, parts, applies, unheard))
     return found
+
+
+def _unheard(
+    run: Run,
+    metric: Metric,
+    by_name: Mapping[str, Metric],
+    takes: Sequence[Take],
+    rows: Mapping[Key, Mapping[str, Any]],
+) -> frozenset[str]:
+    """Return the languages in which nothing is measured, because the recognizer whose rows a metric reads heard nothing at all."""
+    columns = [value.column for value in metric.values]
+    spoken = [take for take in takes if take.status == "ok"]
+    known = {
+        take.item.language
+        for take in spoken
+        if any((rows.get(_key(take)) or {}).get(one) is not None for one in columns)
+    }
+    bare = [take for take in spoken if take.item.language not in known]
+    heard: dict[str, bool] = {}
+    for used in metric.uses if bare else ():
+        if used in by_name and "hypothesis" in by_name[used].schema.names:
+            given = table_of(run, by_name[used], by_name).by_key()
+            for take in bare:
+                if (row := given.get(_key(take))) is not None:
+                    heard[take.item.language] = heard.get(take.item.language, False) or row["hypothesis"] is not None
+    return frozenset(language for language, found in heard.items() if not found)
 
 
 def _command(run: Run, metric: Metric) -> str:
@@ -223,6 +252,7 @@ def _headlines(series: Mapping[str, Series], languages: Mapping[str, str]) -> di
                 {key: one.figures[key] for one in both.values() for key in one.figures if pick[key[0]] is one},
                 {},
                 frozenset(item for item, one in pick.items() if item in one.applies),
+                words.unheard,
             )
     return found
 
@@ -241,7 +271,9 @@ def _excesses(series: Mapping[str, Series], pairs: Iterable[tuple[str, str]]) ->
                 failed=None,
             )
             figures = {key: over.figures[key] - under.figures[key] for key in over.figures if key in under.figures}
-            found[f"{name}_excess"] = Series(f"{name}_excess", value, figures, {}, over.applies & under.applies)
+            found[f"{name}_excess"] = Series(
+                f"{name}_excess", value, figures, {}, over.applies & under.applies, over.unheard | under.unheard
+            )
     return found
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
+from catalogs.vocabulary.languages import language as known_language
 from evaluation.metrics.base import Value
 
 ErrorRate = Literal["WER", "CER"]
 
-CER_LANGUAGES = frozenset({"ar", "he", "hi", "ja", "km", "ko", "lo", "my", "sw", "th", "yue", "zh"})
-"""Languages whose published error rates are of characters. Those of the others are of words."""
+CER_LANGUAGES = frozenset({"ar", "he", "hi", "ja", "km", "ko", "lo", "my", "sw", "th", "zh"})
+"""Languages whose published error rates are of characters, `zh` with its dialects. Those of the others are of words."""
 
 
 def paper_unit(language: str) -> ErrorRate:
-    """Return the error rate that VoxCPM2's report gives for a language, by its code; a region after a dash does not matter."""
-    return "CER" if re.split("[-_]", language.lower())[0] in CER_LANGUAGES else "WER"
+    """Return the error rate that VoxCPM2's report gives for a language, by any of its codes, such as `zh`, `cmn` or `zh-CN`."""
+    known = known_language(language)
+    return "CER" if known is not None and known.code in CER_LANGUAGES else "WER"
 
 
 def error_rate(value: Value) -> ErrorRate | None:

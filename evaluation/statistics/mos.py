@@ -132,6 +132,29 @@ def crossed_means(
     return np.concatenate(found)
 
 
+def beyond_agreement(
+    interval: Interval | None, mean: float, axes: Iterable[np.ndarray], level: float = LEVEL
+) -> Interval | None:
+    """Return the interval of a preference, widened where all listeners, or all items, lean to the side of its mean.
+
+    A bootstrap draws only listeners that were asked. If all n agree, no draw has one who does not, and the interval becomes a point
+    however few they are. The exact binomial bound (Clopper-Pearson) says what n of n prove: the share of all listeners who lean to
+    this side is at least a = ((1 - level) / 2) ** (1 / n). If the others lean to the other side as strongly, the mean is
+    (2 a - 1) * mean; the interval reaches at least to there. It excludes 0 from 6 listeners on, as the sign test does. Items are
+    drawn from more items too, so the same is true of them.
+
+    interval: None for scores without variance. mean: positive if the first is preferred. axes: float [n] each, the mean of every
+    listener, and of every item. None: not estimable, because all scores are ties.
+    """
+    low, high = interval or (mean, mean)
+    for scores in axes:
+        if len(scores) and mean and bool((np.sign(scores) == np.sign(mean)).all()):
+            share = ((1 - level) / 2) ** (1 / len(scores))
+            end = (2 * share - 1) * mean
+            low, high = min(low, end), max(high, end)
+    return (low, high) if high - low > 1e-9 * abs(mean) else None
+
+
 def _around(mean: float, error: float, degrees: int, level: float) -> Interval:
     half = t_quantile(0.5 + level / 2, degrees) * error
     return mean - half, mean + half

@@ -18,6 +18,7 @@ from evaluation.errors import EvaluationError, SpeakError
 from evaluation.systems.base import Ask, Speech
 from evaluation.systems.options import read_options
 from evaluation.systems.recipes import NEEDS, RecipeOptions, clean_instruction, lacking
+from pipeline.runtime.batches import is_out_of_memory
 
 if TYPE_CHECKING:
     from voxcpm import VoxCPM
@@ -183,7 +184,10 @@ class Checkpoint:
         return list(answer)
 
     def _timed(self, utterances: list[Utterance], retry: bool) -> list[Speech] | Exception:
-        """Return the answers with their times. An error of the model or of a clip is returned as SpeakError."""
+        """Return the answers with their times. An error of the model or of a clip is returned as SpeakError.
+
+        Raises EvaluationError if one text alone does not fit into memory: other programs may use it, and the text is not at fault.
+        """
         import torch
 
         cuda = self.model.tts_model.device.type == "cuda"
@@ -205,7 +209,12 @@ class Checkpoint:
                 )
             if cuda:
                 torch.cuda.synchronize()
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            if len(utterances) == 1 and is_out_of_memory(error):
+                raise EvaluationError(
+                    f"{self.name}: one text does not fit into memory; free memory of {self.model.tts_model.device} and run the "
+                    "same command again, or use another device"
+                ) from None
             return SpeakError(one_line(error).removeprefix("item 0: "))
         wall = (time.perf_counter() - started) / len(utterances)
         rate = self.model.tts_model.sample_rate

@@ -31,6 +31,8 @@ def test_the_recogniser_knows_every_code() -> None:
         ("ZH_cn", "zh"),
         ("nb", "no"),
         ("fil", "tl"),
+        ("jpn", "ja"),
+        ("ger", "de"),
         ("yue", "zh"),
         ("zh-CN-x-sichuan", "zh"),
     ],

@@ -151,6 +151,27 @@ def test_a_bad_item_fails_alone_in_its_batch(opened: Opener, items: list[Item], 
     assert isinstance(long, SpeakError) and "positions" in str(long)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nTried"), MemoryError()])
+def test_memory_that_does_not_suffice_for_one_text_ends_the_run(opened: Opener, items: list[Item], model: VoxCPM,
+        monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:  # fmt: skip
+    honest, most = model.speak_batch, 1
+
+    def little(batch: list[Utterance], **options: Any) -> Any:
+        if len(batch) > most:
+            raise error
+        return honest(batch, **options)
+
+    monkeypatch.setattr(model, "speak_batch", little)
+    asks = [Ask(items[0], 3), Ask(items[0], 4)]
+    assert all(isinstance(one, Speech) for one in opened(recipe="plain", batch=2).speak(asks)), (
+        "one after the other fits"
+    )
+    most = 0
+    with pytest.raises(EvaluationError, match="one text does not fit into memory; free memory of cpu") as caught:
+        opened(recipe="plain", batch=2).speak(asks)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_decides_the_audio_is_described(opened: Opener, golden: Path) -> None:
     about = opened(recipe="both", lora=str(golden / "lora")).describe()
     weights = golden / "checkpoint" / "model.safetensors"

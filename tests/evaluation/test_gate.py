@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from fake_runs import Noted, fake_metrics, items, planned_run, rate_plan
+from fake_runs import Noted, Rates, fake_metrics, items, planned_run, rate_plan
 
 from evaluation.errors import EvaluationError
 from evaluation.gate import RULES, GateResult, Outcome, gate
 from evaluation.items import Item
-from evaluation.metrics.base import Value
+from evaluation.metrics.base import Metric, Value
 from evaluation.results.rules import Rule, read_rules, resolve
 from evaluation.runs.folder import Run
 from evaluation.runs.score import score
@@ -157,6 +158,75 @@ def test_fewer_items_or_a_metric_that_is_not_measured_never_pass(tmp_path: Path)
     )
     result = gate(partly, old, [WER], fake_metrics())
     assert outcome(result).kind == "items missing" and "fake-en-3" in result.text()
+
+
+def spaced(bad: float) -> Callable[[Item, int], dict[str, float] | None]:
+    """Return a plan in which Chinese has a CER only, as `words_clean` gives it, and Amharic has nothing."""
+
+    def plan(item: Item, seed: int) -> dict[str, float] | None:
+        if item.language == "am":
+            return None
+        return {"cer": bad} if item.language in ("zh", "cmn") else {"wer": 0.02, "cer": 0.01, "hypothesis": 1.0}
+
+    return plan
+
+
+def test_chinese_by_another_code_is_not_left_out(tmp_path: Path) -> None:
+    wanted = [*items(30), *items(30, "cmn")]
+    old, new = (planned_run(tmp_path, name, wanted, spaced(bad)) for name, bad in (("old", 0.02), ("new", 0.9)))
+    for language in ("", "cmn", "zh-CN"):
+        result = gate(new, old, [Rule("fake_words.error", language=language)], fake_metrics())
+        found = outcome(result, "fake_words.error")
+        assert result.exit_code != 0 and found.kind == "fail" and found.left_out == 0
+        assert found.items == (30 if language else 60)
+
+
+def test_what_has_a_figure_in_neither_run_never_passes(tmp_path: Path) -> None:
+    wanted = [*items(30), *items(30, "cmn")]
+    old, new = (planned_run(tmp_path, name, wanted, spaced(bad)) for name, bad in (("old", 0.02), ("new", 0.9)))
+    result = gate(new, old, [WER], fake_metrics())
+    assert outcome(result).kind == "items missing" and result.exit_code == 3
+    assert "30 items have a figure in neither run, first fake-cmn-0; remove them or limit the rule" in result.text()
+    assert gate(new, old, [Rule("fake_words.wer", language="en")], fake_metrics()).exit_code == 0
+
+
+class Heard(Noted):
+    """A recognizer that does not know every language."""
+
+    name = "heard"
+    version = 1
+    values = ()
+    schema = pa.schema([("hypothesis", pa.float64())])
+
+
+class HeardRates(Rates):
+    """Error rates that read a recognizer's rows."""
+
+    name = "heard_rates"
+    uses = ("heard",)
+
+
+def test_a_language_that_the_recognizer_does_not_know_is_named_and_left_out(tmp_path: Path) -> None:
+    wanted = [*items(30), *items(30, "am")]
+    metrics: list[Metric] = [Heard(), HeardRates()]
+    old, new = (planned_run(tmp_path, name, wanted, spaced(0.1), scored=False) for name in ("old", "new"))
+    for run in (old, new):
+        score(run, metrics)
+    result = gate(new, old, [Rule("heard_rates.wer")], metrics)
+    found = outcome(result, "heard_rates.wer")
+    assert (found.kind, found.items, found.left_out) == ("pass", 30, 30)
+    assert "the recognizer does not know am" in found.reason
+
+
+def test_fewer_seeds_than_the_baseline_never_pass(tmp_path: Path) -> None:
+    wanted = items(30)
+    plan = rate_plan(rates_of(wanted))
+    old = planned_run(tmp_path, "old", wanted, plan, (0, 1, 2))
+    new = planned_run(tmp_path, "new", wanted, plan, (0,))
+    result = gate(new, old, [WER], fake_metrics())
+    assert outcome(result).kind == "items missing" and result.exit_code == 3
+    assert "new lacks seeds 1, 2 of old" in result.text()
+    assert gate(old, new, [WER], fake_metrics()).exit_code == 0
 
 
 def test_a_filter_without_items_never_passes(tmp_path: Path) -> None:

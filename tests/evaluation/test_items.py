@@ -37,6 +37,25 @@ def test_an_item_is_its_content_and_not_its_name_or_place(tmp_path: Path) -> Non
     assert len({item.id, *(one.id for one in changed)}) == 7
 
 
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("cmn", "zh"),
+        ("jpn", "ja"),
+        ("kor", "ko"),
+        ("Chinese", "zh"),
+        ("de-DE", "de"),
+        ("wuu", "wuu"),
+        ("Elvish", "Elvish"),
+    ],
+)
+def test_a_spelling_of_a_language_becomes_its_code_and_the_id_stays(given: str, code: str) -> None:
+    item = from_row({"text": "Hello.", "language_id": given}, Path("/"))
+    # Runs that were made before have this id, of the language as the list spells it.
+    assert item.language == code and item.id == Item("Hello.", given).id
+    assert to_row(item)["language_id"] == given and from_row(to_row(item), Path("/")) == item
+
+
 _WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(lambda text: text.strip())
 
 

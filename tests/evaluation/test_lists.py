@@ -17,8 +17,9 @@ from list_folders import minimax_folder, put
 from catalogs.vocabulary.languages import languages
 from evaluation.errors import EvaluationError
 from evaluation.items import Item, read_items, write_items
+from evaluation.languages import language_code
 from evaluation.lists import LISTS, describe_lists, open_lists
-from evaluation.lists.base import language_code, sample
+from evaluation.lists.base import sample
 
 LINE = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="|")).map(str.strip).filter(bool)
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from evaluation.errors import EvaluationError
+from evaluation.listen.differences import Difference, differences
+from evaluation.listen.read import Scored, _versus
 from evaluation.statistics.bradley_terry import Comparison, Winner, strengths
 from evaluation.statistics.components import components
 from evaluation.statistics.mos import Rating, opinions, read_ratings
@@ -72,6 +74,48 @@ def test_with_one_listener_only_the_naive_interval_exists() -> None:
     assert (found.crossed, found.modeled) == (None, None) and found.naive is not None
     same = opinions([Rating(f"l{number}", "i", "x", 5) for number in range(9)])["x"]
     assert (same.mean, same.naive) == (5.0, None)
+
+
+def preferred(listeners: int, items: int, ties: int = 0) -> list[Scored]:
+    """Return answers that all prefer `good`, in either order of the clips, but for some ties of the first listener."""
+    found = []
+    for who in range(listeners):
+        for what in range(items):
+            last = (who + what) % 2
+            score = 0.0 if who == 0 and what < ties else 1.0 if last else -1.0
+            systems = ("bad", "good") if last else ("good", "bad")
+            found.append(Scored(f"l{who}", f"i{what}", systems, "preference", score, "main", "t", None))
+    return found
+
+
+@pytest.mark.parametrize("ties", [0, 1])
+def test_all_who_agree_prove_as_much_as_their_number(ties: int) -> None:
+    for listeners, items, verdict in ((2, 24, "not told apart"), (5, 24, "not told apart"), (20, 5, "not told apart"),
+                                      (6, 24, "worse"), (20, 24, "worse")):  # fmt: skip
+        one = _versus(preferred(listeners, items, ties), 400, 1)["bad", "good"].opinion
+        assert Difference(one.mean, one.crossed).verdict == verdict, (listeners, items)
+        assert one.crossed and one.crossed[0] <= one.mean < one.crossed[1]
+        if not ties:
+            # A share of the listeners that a binomial test with all on one side does not reject.
+            share = (one.crossed[1] / one.mean + 1) / 2
+            assert share ** min(listeners, items) == pytest.approx(0.025)
+    assert _versus(preferred(1, 24), 400, 1)["bad", "good"].opinion.crossed is None
+
+
+def test_the_same_is_true_of_scores_that_differ_by_the_same_number() -> None:
+    for listeners, verdict in ((2, "not told apart"), (20, "better")):
+        ratings = [
+            Rating(f"l{who}", f"i{what}", system, score + what % 3)
+            for who in range(listeners)
+            for what in range(12)
+            for system, score in (("a", 3.0), ("b", 1.0))
+        ]
+        found = differences(ratings, draws=400)["a", "b"]
+        assert found.mean == 2 and found.crossed and found.crossed[0] < 2 - 0.1 and found.verdict == verdict
+    same = differences(
+        [Rating(f"l{who}", f"i{what}", name, 3) for who in range(9) for what in range(9) for name in "ab"]
+    )
+    assert same["a", "b"].crossed is None and same["a", "b"].verdict == "not told apart"
 
 
 def test_a_bad_file_of_ratings_is_named_by_its_line(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from evaluation import panel
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
 from evaluation.panel import Judged, check, judge, judge_run, read_panels, reason_to_stop
+from trainer.monitor.judging import judge_one
 
 ITEMS = 6
 
@@ -90,6 +91,32 @@ def test_a_failed_take_costs_everything(output: Path, speak: Speak, failure: str
     costs = sorted(judged.costs.values())
     assert costs[-1] == pytest.approx(2.75) and costs[:3] == pytest.approx([0, 0, 0], abs=1e-4)
     assert judged.figures["stop"] == pytest.approx(2 / 6)
+
+
+def test_takes_that_failed_are_spoken_again(output: Path, speak: Speak) -> None:
+    speak({2: lambda item: "error" if item.name in "012" else (0.1, 0.9)})
+    assert at(output, 2)["figures"]["words"] > 0.5, "half of the takes is not more than half"
+    speak({2: always(0.1, 0.9)})
+    assert at(output, 2)["figures"]["words"] == pytest.approx(0.1, abs=1e-4)
+
+
+def test_a_machine_that_fails_does_not_count_against_the_checkpoint(
+    output: Path, speak: Speak, caplog: pytest.LogCaptureFixture
+) -> None:
+    speak({2: always(0.1, 0.9), 4: lambda item: "error" if item.name in "0123" else (0.1, 0.9), 6: always(0.2, 0.9)})
+    at(output, 2)
+    # What an earlier version wrote of such takes must not count either.
+    left = output / "panel" / "step_0000004" / "panel.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    with pytest.raises(EvaluationError) as caught:
+        at(output, 4)
+    assert "step_0000004: 4 of 6 sentences could not be spoken (no voice today: 4); free the" in str(caught.value)
+    assert "\n" not in str(caught.value) and not left.exists()
+    request = {"output": str(output), "step": 4, "settings": {"judge": "evaluation.panel:judge"}}
+    verdict = judge_one({**request, "checkpoint": str(output / "checkpoints" / "step_0000004")})
+    assert verdict["error"].startswith("EvaluationError: step_0000004: 4 of 6") and "figures" not in verdict
+    assert [one.step for one in judge_run(output)] == [2, 6] and "step_0000004 is not judged" in caplog.text
 
 
 def test_the_best_is_linked_relatively_and_may_change(output: Path, speak: Speak) -> None:

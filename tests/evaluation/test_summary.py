@@ -138,6 +138,7 @@ def test_the_paper_counts_eleven_languages_by_characters() -> None:
     by_characters = {code for code in languages() if paper_unit(code) == "CER"}
     assert by_characters == {"ar", "he", "hi", "ja", "km", "ko", "lo", "my", "sw", "th", "zh"}
     assert paper_unit("zh-CN") == "CER" and paper_unit("en_us") == "WER"
+    assert {paper_unit(code) for code in ("cmn", "nan", "wuu", "jpn", "kor", "zh_CN")} == {"CER"}
     assert paper_unit("yue") == "CER" and paper_unit("pt-BR") == paper_unit("ca") == "WER"
 
 
