@@ -35,7 +35,7 @@ class Scored:
     """What scoring did."""
 
     rows: dict[str, int] = field(default_factory=dict)
-    """New rows by metric."""
+    """Rows that were written by metric, also of takes that had an older one."""
     not_measured: dict[str, str] = field(default_factory=dict)
     """Metrics that could not be loaded, and why."""
 
@@ -132,7 +132,7 @@ def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Seque
     if not groups:
         return 0
     metric.load()
-    new = done = 0
+    written = done = 0
     for group in groups:
         # Rows of a group are written again: they may depend on the takes that came since.
         chosen = [take for take in group if metric.group(take) is not None or key_of(take) not in have]
@@ -147,11 +147,11 @@ def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Seque
                 for take, answer in answers
             ]
         )
-        new += sum(key_of(take) not in have for take, _ in answers)
+        written += len(answers)
         if count:
             done += len(group)
             count(done, sum(map(len, groups)))
-    return new
+    return written
 
 
 def _answers(metric: Metric, takes: Sequence[Take]) -> list[tuple[Take, dict[str, Any] | None]]:
