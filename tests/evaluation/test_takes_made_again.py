@@ -114,11 +114,11 @@ def test_audio_that_is_made_again_is_measured_again(tmp_path: Path) -> None:
 def test_a_take_that_fails_now_has_no_figure_of_its_former_audio(tmp_path: Path) -> None:
     system, items = Server(), toy_items(2)
     run = made(tmp_path, system, items)
-    score(run, [Peak()])
+    score(run, [Peak(), DoublePeak()])
     (run.root / run.audio_name(items[0].id, 0)).unlink()
     system.broken = "number 0"
     run = made(tmp_path, system, items)
-    assert figures(run, Peak(), "peak") == pytest.approx([0.0, 0.1])
+    assert figures(run, DoublePeak(), "double") == pytest.approx([0.2])
 
 
 def test_damaged_audio_is_measured_once_it_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
