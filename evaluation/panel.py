@@ -32,7 +32,7 @@ from evaluation.run import RETRIED
 from evaluation.runs.folder import Run, create_run, host
 from evaluation.runs.generate import generate
 from evaluation.runs.rows import Key
-from evaluation.runs.score import score, table_of
+from evaluation.runs.score import rows_of, score
 from evaluation.statistics.bootstrap import mean_interval
 from evaluation.systems import open_system
 from evaluation.systems.base import System
@@ -190,7 +190,7 @@ def _judge(output: Path, checkpoint: Path, step: int, settings: Mapping[str, Any
     metrics = load_metrics(USED)
     scored = score(run, metrics)
     by_name = {metric.name: metric for metric in metrics}
-    rows = {name: table_of(run, by_name[name], by_name).by_key() for name in by_name if name not in scored.not_measured}
+    rows = {name: rows_of(run, by_name[name], by_name) for name in by_name if name not in scored.not_measured}
     if not rows.keys() & {"words_clean", "voice_ge2e"}:
         raise EvaluationError("; ".join(f"{name}: {why}" for name, why in scored.not_measured.items()))
     generated = run.generated.by_key()

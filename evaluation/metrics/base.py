@@ -58,6 +58,8 @@ class Take:
     seconds: float = 0.0
     row: Mapping[str, Any] = field(default_factory=dict)
     """The row of `rows/generate`: wall_s, first_audio_s, attempts and so on."""
+    items: Sequence[Item] = ()
+    """All items of the run, also those whose takes failed."""
     given: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property

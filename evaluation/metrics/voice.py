@@ -6,7 +6,7 @@ the metric's name. Voiceprints are stored, so that comparisons with others are m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 _PRINT = pa.list_(pa.float32())
+_CLIPS = 16
+"""Clips that are in memory at once."""
 
 
 def voiceprint(partials: np.ndarray) -> np.ndarray:
@@ -62,17 +64,29 @@ class _Voice(Plain):
     def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
         """See `Metric`. Raises EvaluationError for a clip that cannot be decoded."""
         paths = [self._clip(take) for take in takes]
-        missing = sorted({path for path in paths if path not in self._clips})
         own = self._prints([take.audio(RATE) for take in takes])
-        self._clips.update(zip(missing, self._prints([read_clip(path, RATE) for path in missing]), strict=True))
+        clips = self.clips(paths)
         return [
             {
-                "cosine": float(similarity_matrix([mine], [self._clips[path]])[0, 0]),
+                "cosine": float(similarity_matrix([mine], [clips[path]])[0, 0]),
                 "voiceprint": mine.tolist(),
-                "clip_voiceprint": self._clips[path].tolist(),
+                "clip_voiceprint": clips[path].tolist(),
             }
             for mine, path in zip(own, paths, strict=True)
         ]
+
+    def clips(self, paths: Collection[Path]) -> dict[Path, np.ndarray]:
+        """Return the voiceprints of clips, float32 [D], by path. Each is read once; the encoder is loaded when it is needed.
+
+        Raises EvaluationError for a clip that cannot be decoded, and WeightsMissing.
+        """
+        missing = sorted({path for path in paths if path not in self._clips})
+        if missing and self._net is None:
+            self.load()
+        for start in range(0, len(missing), _CLIPS):
+            some = missing[start : start + _CLIPS]
+            self._clips.update(zip(some, self._prints([read_clip(path, RATE) for path in some]), strict=True))
+        return {path: self._clips[path] for path in paths}
 
     def _clip(self, take: Take) -> Path:
         assert take.item.reference is not None
@@ -121,11 +135,12 @@ class VoiceMargin(Plain):
     """Likeness to the own reference above that to the references of the other speakers of the list, by GE2E.
 
     `others` is the mean over speakers, `nearest_speaker` the one whose voice the take is most like: its own or another. All takes
-    of a list are compared at once, and again when the list has grown.
+    of a list are compared at once, and again when the list has grown. The other voices are those of all items of the list, also
+    of those whose takes failed: otherwise two systems would be compared with different voices.
     """
 
     name = "voice_margin"
-    version = 2
+    version = 3
     needs: frozenset[Need] = frozenset({"audio", "reference"})
     uses: tuple[str, ...] = ("voice_ge2e",)
     schema = pa.schema(
@@ -141,20 +156,32 @@ class VoiceMargin(Plain):
         Value("nearest", "own voice is the nearest, GE2E", "%", "higher", None, None, 100.0, 1, relative=True),
     )
 
+    def __init__(self) -> None:
+        self._clips = VoiceGe2e()
+
     def group(self, take: Take) -> str | None:
         """The takes of a list are one group."""
         return take.item.list_name
 
     def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
-        """See `Metric`. None if the list has no other speaker."""
-        clips = {take.item.reference: take for take in takes}
-        speakers = sorted({take.item.speaker for take in takes})
+        """See `Metric`. None if the list has no other speaker. Raises EvaluationError for a clip that cannot be decoded, and
+        WeightsMissing if a clip has no voiceprint yet and the encoder is not here."""
+        # Older versions wrote a row without a voiceprint for audio that could not be read.
+        heard = [take for take in takes if take.given["voice_ge2e"]["cosine"] is not None]
+        answers = dict(zip(map(id, heard), self._score(heard), strict=True)) if heard else {}
+        return [answers.get(id(take)) for take in takes]
+
+    def _score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
+        name = takes[0].item.list_name
+        items = [*(take.item for take in takes), *(item for item in takes[0].items if item.list_name == name)]
+        clips = sorted({(item.reference, item.speaker) for item in items if item.reference})
+        speakers = sorted({speaker for _, speaker in clips})
         if len(speakers) < 2:
             return [None] * len(takes)
-        of_speaker = np.array([speakers.index(take.item.speaker) for take in clips.values()])
-        to_clips = similarity_matrix(
-            [_print(take, "voiceprint") for take in takes], [_print(take, "clip_voiceprint") for take in clips.values()]
-        )
+        known = {take.item.reference: _print(take, "clip_voiceprint") for take in takes if take.item.reference}
+        known |= self._clips.clips({path for path, _ in clips} - known.keys())
+        of_speaker = np.array([speakers.index(speaker) for _, speaker in clips])
+        to_clips = similarity_matrix([_print(take, "voiceprint") for take in takes], [known[path] for path, _ in clips])
         answers: list[dict[str, Any] | None] = []
         for take, cosines in zip(takes, to_clips, strict=True):
             mine = float(take.given["voice_ge2e"]["cosine"])

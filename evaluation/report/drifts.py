@@ -8,7 +8,7 @@ from typing import Any
 from evaluation.metrics.base import Metric
 from evaluation.report.charts import lines_svg
 from evaluation.runs.folder import Run
-from evaluation.runs.score import table_of
+from evaluation.runs.score import rows_of
 
 MOST = 4
 """Takes of a run that are drawn: the longest."""
@@ -19,7 +19,7 @@ def drift_charts(run: Run, metrics: Mapping[str, Metric]) -> list[dict[str, str]
     metric = metrics.get("drift")
     if metric is None:
         return []
-    rows = [row for row in table_of(run, metric, metrics).rows() if row.get("times")]
+    rows = [row for row in rows_of(run, metric, metrics).values() if row.get("times")]
     rows.sort(key=lambda row: (-row["times"][-1], row["item_id"], row["seed"]))
     charts = []
     for column, title, unit in (

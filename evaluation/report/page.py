@@ -27,7 +27,7 @@ from evaluation.results.figures import FAILED, Figures, Series, read_figures
 from evaluation.results.summary import Cell, Summary, summarize
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
-from evaluation.runs.score import metrics_of, table_of
+from evaluation.runs.score import metrics_of, rows_of
 from evaluation.tables import anchor_text, cell_text
 
 AUDIO_BYTES = 3_000_000
@@ -192,7 +192,7 @@ def _worst(
 
 
 def _words(run: Run, metrics: dict[str, Metric]) -> dict[Key, dict[str, Any]]:
-    return table_of(run, metrics["words_clean"], metrics).by_key() if "words_clean" in metrics else {}
+    return rows_of(run, metrics["words_clean"], metrics) if "words_clean" in metrics else {}
 
 
 def _figure(series: Series | None, key: Key) -> str:

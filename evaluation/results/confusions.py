@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.metrics.base import Metric
 from evaluation.runs.folder import Run
-from evaluation.runs.score import table_of
+from evaluation.runs.score import rows_of
 
 MOST = 16
 """Voices in a table: those with the most takes."""
@@ -42,7 +42,7 @@ def confusions(run: Run, label: str, metrics: Mapping[str, Metric]) -> list[Conf
     if metric is None:
         return []
     heard: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for row in table_of(run, metric, metrics).rows():
+    for row in rows_of(run, metric, metrics).values():
         if row["nearest_speaker"] is not None:
             item = run.by_id[row["item_id"]]
             heard[item.list_name][item.speaker][row["nearest_speaker"]] += 1

@@ -17,7 +17,7 @@ from evaluation.metrics.base import Metric, Take, Value
 from evaluation.results.units import HEADLINE, error_rate, paper_unit
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
-from evaluation.runs.score import all_takes, lacks, metrics_of, table_of
+from evaluation.runs.score import all_takes, lacks, metrics_of, rows_of, table_of
 
 _T = TypeVar("_T")
 
@@ -133,12 +133,14 @@ def read_figures(
 
 def _read(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequence[Take]) -> list[Series] | str:
     """Return the series of a metric, or why there are none."""
-    rows = table_of(run, metric, by_name).by_key() if all(used in by_name for used in metric.uses) else {}
+    rows = rows_of(run, metric, by_name, takes) if all(used in by_name for used in metric.uses) else {}
     able = [take for take in takes if _applies(metric, take)]
     # Takes that failed need no row; if there are others, and no row at all, the metric has not been run.
     if not rows and (not able or any(take.status == "ok" for take in able)):
         if takes and not able:
             return f"{NOTHING_TO_SCORE} ({', '.join(sorted(metric.needs - {'audio'}))})"
+        if any(table_of(run, metric, by_name).folder.glob("part-*.parquet")):
+            return f"its takes were made again; {_command(run, metric)}"
         if any((run.root / "rows").glob(f"{metric.name}@*")):
             return f"scored with other settings or by another version; {_command(run, metric)}"
         return f"{NOT_SCORED}; {_command(run, metric)}"

@@ -18,7 +18,7 @@ from evaluation.items import Item
 from evaluation.metrics.base import Metric
 from evaluation.runs.folder import Run, create_run, host
 from evaluation.runs.generate import Count, generate
-from evaluation.runs.score import score, table_of
+from evaluation.runs.score import rows_of, score
 from evaluation.systems.base import Ask, Speech, System
 
 FIGURES = "decay.json"
@@ -107,7 +107,7 @@ def decay_figures(runs: Sequence[Run], metrics: Sequence[Metric]) -> list[dict[s
         row: dict[str, Any] = {"round": number, "takes": len(generated), "failed": len(failed)}
         for metric in metrics:
             if metric.name not in scored.not_measured:
-                row |= _means(metric, table_of(run, metric, by_name).by_key(), len(failed))
+                row |= _means(metric, rows_of(run, metric, by_name), len(failed))
         found.append(row | ({"not_measured": scored.not_measured} if scored.not_measured else {}))
     path = runs[0].root.parent / FIGURES
     write_atomically(path, json.dumps(found, indent=1, ensure_ascii=False).encode())

@@ -111,8 +111,15 @@ def create_run(root: Path, settings: dict[str, Any], items: Sequence[Item], seed
     make_folder(root)
     if (root / "run.json").is_file():
         run = open_run(root)
-        if run.settings["system"] != settings["system"]:
-            changed = _changed(run.settings["system"], settings["system"])
+        before = run.settings["system"]
+        # Older versions did not say which files a folder has.
+        added = (
+            {"files": settings["system"].get("files")}
+            if before.get("kind") == "folder" and "files" not in before
+            else {}
+        )
+        if {**before, **added} != settings["system"]:
+            changed = _changed(before, settings["system"])
             raise EvaluationError(f"{root} was made by another system or settings ({changed}); give another folder")
         # An item that is given again may have another name, recording or groups.
         items = list({**run.by_id, **{item.id: item for item in items}}.values())

@@ -33,7 +33,8 @@ def generate(run: Run, system: System, count: Count | None = None, again: Collec
     """Make every take that has no row yet; return how many takes have each status.
 
     A failed take has a row too: it counts, and is asked again only if its status is in `again`. A take whose audio has been
-    deleted is made again.
+    deleted is made again. A system with a method `check` is shown all takes first: it raises EvaluationError for those
+    that it cannot tell apart.
     """
     with run.locked():
         rows = {
@@ -42,6 +43,8 @@ def generate(run: Run, system: System, count: Count | None = None, again: Collec
             if row["status"] not in again and not (row["audio"] and not (run.root / row["audio"]).is_file())
         }
         wanted = _asks(run, system)
+        if check := getattr(system, "check", None):
+            check(wanted)
         open_asks = [ask for ask in wanted if (ask.item.id, ask.seed) not in rows]
         done = len(wanted) - len(open_asks)
         waiting: list[dict[str, Any]] = []

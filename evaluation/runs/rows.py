@@ -1,7 +1,7 @@
 """Rows of a run: Parquet part files that are only ever added, and are complete or absent.
 
 A table is a folder of part files below `rows/`. A row is known by item_id and seed. Of a row that is written twice the newest
-counts: a figure of several takes is written again when takes are added.
+counts: a figure of several takes is written again when takes are added. A metric's row says what it was computed from.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ GENERATE = pa.schema(
 )
 """Columns of rows/generate. `seconds`: of audio. `audio`: path below the run folder. `notes`: JSON of the system."""
 
+MADE_OF = "made_of"
+"""Column of a metric's rows: the token of what a row was computed from (`evaluation.runs.tokens`). Rows that were written before
+there were tokens have none."""
+
 Key = tuple[str, int]
 
 
 def metric_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a metric's schema with the key before it."""
-    return pa.schema([*KEY, *schema])
+    """Return a metric's schema with the key and the token before it."""
+    return pa.schema([*KEY, pa.field(MADE_OF, pa.string()), *schema])
 
 
 class Table:
@@ -63,7 +67,7 @@ class Table:
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=self.schema)
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
-        newest = max((int(part.name.split("-")[1]) for part in self.folder.glob("part-*-*.parquet")), default=0)
+        newest = max((_stamp(part) for part in self.folder.glob("part-*-*.parquet")), default=0)
         # Later parts sort later, even if the clock was set back.
         stamp = max(time.time_ns(), newest + 1)
         write_atomically(self.folder / f"part-{stamp:020d}-{uuid.uuid4().hex[:8]}.parquet", sink.getvalue())
@@ -71,19 +75,40 @@ class Table:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield every row once; of two with one key, the newest."""
         seen: set[Key] = set()
-        for part in sorted(self.folder.glob("part-*.parquet"), reverse=True):
-            try:
-                table = pq.read_table(part)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise EvaluationError(
-                    f"{part} is damaged ({one_line(error)}); delete it and run the same command again"
-                ) from None
-            for row in table.to_pylist():
+        for part in self._parts():
+            for row in _read(part):
                 key = (row["item_id"], row["seed"])
                 if key not in seen:
                     seen.add(key)
                     yield row
 
+    def written(self) -> dict[Key, int]:
+        """Return when the newest row of each key was written, in ns since 1970."""
+        found: dict[Key, int] = {}
+        for part in self._parts():
+            for row in _read(part, [field.name for field in KEY]):
+                found.setdefault((row["item_id"], row["seed"]), _stamp(part))
+        return found
+
+    def _parts(self) -> list[Path]:
+        """Return the part files, the newest first."""
+        return sorted(self.folder.glob("part-*.parquet"), reverse=True)
+
     def by_key(self) -> dict[Key, dict[str, Any]]:
         """Return the rows by item_id and seed."""
         return {(row["item_id"], row["seed"]): row for row in self.rows()}
+
+
+def _read(part: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(part, columns=columns).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise EvaluationError(
+            f"{part} is damaged ({one_line(error)}); delete it and run the same command again"
+        ) from None
+    return rows
+
+
+def _stamp(part: Path) -> int:
+    """Return when a part file was written, in ns since 1970: part-<stamp>-<random>.parquet."""
+    return int(part.name.split("-")[1])

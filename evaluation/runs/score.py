@@ -1,6 +1,7 @@
 """Scoring: metrics read the takes of a run and add their rows.
 
-A metric's rows are kept under its fingerprint. Scoring again computes only what is missing: new takes, or a metric that changed.
+A metric's rows are kept under its fingerprint. Scoring again computes only what is missing: new takes, takes that were made again
+(`evaluation.runs.tokens`), or a metric that changed.
 A metric that reads the rows of another (`uses`) does not compute them again.
 """
 
@@ -19,7 +20,8 @@ from evaluation.items import Item
 from evaluation.metrics import load_metrics
 from evaluation.metrics.base import Metric, Take, fingerprint
 from evaluation.runs.folder import Run
-from evaluation.runs.rows import Key, Table
+from evaluation.runs.rows import MADE_OF, Key, Table
+from evaluation.runs.tokens import key_of, together, tokens
 
 _LOG = logging.getLogger(__name__)
 BATCH = 16
@@ -33,7 +35,7 @@ class Scored:
     """What scoring did."""
 
     rows: dict[str, int] = field(default_factory=dict)
-    """New rows by metric."""
+    """Rows that were written by metric, also of takes that had an older one."""
     not_measured: dict[str, str] = field(default_factory=dict)
     """Metrics that could not be loaded, and why."""
 
@@ -68,12 +70,43 @@ def all_takes(run: Run) -> Iterator[Take]:
         item = run.by_id.get(item_id)
         if item is not None:
             path = run.root / row["audio"] if row["status"] == "ok" else None
-            yield Take(item, seed, row["status"], path, row["seconds"] or 0.0, row)
+            yield Take(item, seed, row["status"], path, row["seconds"] or 0.0, row, items=run.items)
 
 
 def table_of(run: Run, metric: Metric, by_name: Mapping[str, Metric]) -> Table:
     """Return the table of a metric in a run."""
     return run.scores(metric.name, fingerprint(metric, by_name), metric.schema)
+
+
+def rows_of(
+    run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequence[Take] | None = None
+) -> dict[Key, dict[str, Any]]:
+    """Return the rows of a metric that are of the takes as they are now. `takes`: those of the run, if they are known.
+
+    A row without a token, of an older version, counts unless a take that it is about was written after it.
+    """
+    takes = list(all_takes(run)) if takes is None else takes
+    table = table_of(run, metric, by_name)
+    rows = table.by_key()
+    able = [take for take in takes if not lacks(metric, take)]
+    marks = tokens(metric, by_name, able) if rows else {}
+    unmarked = {key for key, row in rows.items() if row.get(MADE_OF) is None}
+    late = _older_than_takes(run, metric, table, takes) if unmarked else set()
+    return {
+        key: row
+        for key, row in rows.items()
+        if (key not in late if key in unmarked else row[MADE_OF] == marks.get(key))
+    }
+
+
+def _older_than_takes(run: Run, metric: Metric, table: Table, takes: Sequence[Take]) -> set[Key]:
+    """Return the keys whose row was written before its take, or before another take that is scored with it."""
+    made, scored = run.generated.written(), table.written()
+    newest = {key_of(take): made[key_of(take)] for take in takes}
+    groups, _ = together(metric, [take for take in takes if not lacks(metric, take)])
+    for group in groups:
+        newest |= dict.fromkeys(map(key_of, group), max(newest[key_of(take)] for take in group))
+    return {key for key, stamp in scored.items() if stamp < newest.get(key, 0)}
 
 
 def lacks(metric: Metric, take: Take) -> bool:
@@ -90,66 +123,56 @@ def lacks(metric: Metric, take: Take) -> bool:
 
 def _score(run: Run, metric: Metric, by_name: Mapping[str, Metric], takes: Sequence[Take], count: Count | None) -> int:
     table = table_of(run, metric, by_name)
-    have = table.by_key()
-    used = {name: table_of(run, by_name[name], by_name).by_key() for name in metric.uses}
-    open_takes = [take for take in takes if not lacks(metric, take)]
-    groups = [group for group in _groups(metric, open_takes) if any(_key(take) not in have for take in group)]
+    have = rows_of(run, metric, by_name, takes)
+    used = {name: rows_of(run, by_name[name], by_name, takes) for name in metric.uses}
+    able = [take for take in takes if not lacks(metric, take)]
+    marks = tokens(metric, by_name, able)
+    ready = [take for take in able if all(key_of(take) in rows for rows in used.values())]
+    groups = [group for group in _groups(metric, ready) if any(key_of(take) not in have for take in group)]
     if not groups:
         return 0
     metric.load()
-    new = done = 0
+    written = done = 0
     for group in groups:
-        chosen = [take for take in group if metric.group(take) is not None or _key(take) not in have]
-        # A copy: the audio that a take holds is released with it.
-        chosen = [Take(t.item, t.seed, t.status, t.path, t.seconds, t.row) for t in chosen]
-        for take in chosen:
-            take.given = {name: rows[_key(take)] for name, rows in used.items() if _key(take) in rows}
-        chosen = [take for take in chosen if len(take.given) == len(metric.uses)]
-        answers = _answers(metric, chosen)
         # Rows of a group are written again: they may depend on the takes that came since.
+        chosen = [take for take in group if metric.group(take) is not None or key_of(take) not in have]
+        # A copy: the audio that a take holds is released with it.
+        chosen = [Take(t.item, t.seed, t.status, t.path, t.seconds, t.row, items=t.items) for t in chosen]
+        for take in chosen:
+            take.given = {name: rows[key_of(take)] for name, rows in used.items()}
+        answers = _answers(metric, chosen)
         table.add(
             [
-                {"item_id": take.item.id, "seed": take.seed, **(answer or {})}
-                for take, answer in zip(chosen, answers, strict=True)
+                {"item_id": take.item.id, "seed": take.seed, MADE_OF: marks[key_of(take)], **(answer or {})}
+                for take, answer in answers
             ]
         )
-        new += sum(_key(take) not in have for take in chosen)
+        written += len(answers)
         if count:
             done += len(group)
             count(done, sum(map(len, groups)))
-    return new
+    return written
 
 
-def _answers(metric: Metric, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
-    """Score takes. One that cannot be read is not measured and named; it must not keep the others from being scored."""
-    if not takes:
-        return []
+def _answers(metric: Metric, takes: Sequence[Take]) -> list[tuple[Take, dict[str, Any] | None]]:
+    """Score takes; return those that could be read, with their figures (None: not measurable).
+
+    One that cannot be read is named and gets no row, so that it is scored when its audio is there again. It does not keep
+    independent takes from being scored.
+    """
     try:
-        return metric.score(takes)
-    except NotMeasuredError:
-        raise
+        return list(zip(takes, metric.score(takes), strict=True))
     except EvaluationError as error:
         if len(takes) > 1 and metric.group(takes[0]) is None:
             return [answer for take in takes for answer in _answers(metric, [take])]
         _LOG.warning("%s: %s is not measured: %s", metric.name, takes[0].item.name or takes[0].item.id, one_line(error))
-        return [None] * len(takes)
+        return []
 
 
 def _groups(metric: Metric, takes: Sequence[Take]) -> list[list[Take]]:
     """Return takes with the same key together, and the others in batches."""
-    keyed: dict[str, list[Take]] = {}
-    free: list[Take] = []
-    for take in takes:
-        key = metric.group(take)
-        if key is None:
-            free.append(take)
-        else:
-            keyed.setdefault(key, []).append(take)
-    return [*keyed.values(), *(free[start : start + BATCH] for start in range(0, len(free), BATCH))]
-
-
-def _key(take: Take) -> Key:
-    return take.item.id, take.seed
+    groups, free = together(metric, takes)
+    return [*groups, *(free[start : start + BATCH] for start in range(0, len(free), BATCH))]
 
 
 def values_of(rows: Mapping[Key, dict[str, Any]], column: str) -> dict[str, list[float]]:

@@ -40,7 +40,11 @@ class Speech:
 
 
 class System(Protocol):
-    """A text-to-speech system, or a stand-in such as recordings of people."""
+    """A text-to-speech system, or a stand-in such as recordings of people.
+
+    It may have a method `check(asks)`, which is called with all takes of a run before the first is made, and raises EvaluationError
+    if they cannot be told apart.
+    """
 
     @property
     def name(self) -> str:

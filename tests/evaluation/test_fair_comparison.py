@@ -106,7 +106,7 @@ def test_figures_of_several_takes_are_those_of_all_of_them(tmp_path: Path) -> No
     run = run_of(tmp_path / "run", Hum(), toy_items(2), (0,))
     score(run, [Company()])
     run = run_of(tmp_path / "run", Hum(), toy_items(5), (0,))
-    assert score(run, [Company()]).rows == {"company": 3}
+    assert score(run, [Company()]).rows == {"company": 5}
     assert {row["peak"] for row in table_of(run, Company(), {}).rows()} == {5.0}
 
 

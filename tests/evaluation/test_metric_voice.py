@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from spoken_clips import DESIGN, EREWHON, JFK, Clip, take_of
 from toy_runs import Hum, run_folder, toy_settings
 
 from catalogs.weights import registry
 from catalogs.weights.verify import WeightsMissing
-from evaluation.errors import EvaluationError
+from evaluation.errors import EvaluationError, SpeakError
 from evaluation.items import Item
-from evaluation.metrics.base import Take
+from evaluation.metrics.base import Metric, Take
 from evaluation.metrics.voice import VoiceEcapa, VoiceGe2e, VoiceHuman, VoiceMargin, similarity_matrix, voiceprint
 from evaluation.runs.folder import create_run
 from evaluation.runs.generate import generate
-from evaluation.runs.score import score
+from evaluation.runs.score import rows_of, score
+from evaluation.systems.base import Ask, Speech
 
 ACTOR = "ravdess/actor_{0:02d}/03-01-02-0{1}-0{2}-01-{0:02d}.flac"
 """Calm, of an intensity and a sentence."""
@@ -99,6 +102,55 @@ def test_others_are_the_mean_over_speakers_not_clips() -> None:
     assert ann and ann["own"] == pytest.approx(0.6) and ann["others"] == pytest.approx((0.4 + 1.0) / 2)
     assert ann["nearest"] == 0 and ann["other_speakers"] == 2
     assert VoiceMargin().score(takes[1:3]) == [None, None]
+
+
+class Failing(Hum):
+    """Fails for the texts of one speaker."""
+
+    def __init__(self, speaker: str) -> None:
+        super().__init__()
+        self.speaker = speaker
+
+    def _answer(self, ask: Ask) -> Speech | Exception:
+        return SpeakError("crashed") if ask.item.speaker == self.speaker else super()._answer(ask)
+
+
+class ByLevel:
+    """An encoder without weights: a voiceprint is a direction that the level of a clip chooses."""
+
+    def partials(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        angles = [3.0 * float(abs(clip).max()) for clip in clips]
+        return [np.array([[np.cos(angle), np.sin(angle)]], np.float32) for angle in angles]
+
+
+def test_a_voice_whose_takes_all_failed_is_still_another_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.voice.encoders.load_encoder", lambda name, device: ByLevel())
+    items = []
+    for number, speaker in enumerate(("ann", "bob", "cid")):
+        clip = tmp_path / f"{speaker}.wav"
+        soundfile.write(clip, np.full(1600, 0.2 + 0.3 * number, np.float32), 16_000)
+        for text in ("one", "two"):
+            groups = {"speaker": speaker}
+            items.append(Item(f"{speaker} says {text}", "en", list_name="toy", reference=clip, groups=groups))
+    found = {}
+    for speaker in ("", "bob"):
+        system = Failing(speaker)
+        run = create_run(tmp_path / f"run{speaker}", toy_settings(system), items, [0])
+        generate(run, system)
+        metrics: list[Metric] = [VoiceGe2e(), VoiceMargin()]
+        assert score(run, metrics).rows["voice_margin"] == (4 if speaker else 6)
+        assert score(run, metrics).rows["voice_margin"] == 0
+        found[speaker] = rows_of(run, metrics[1], {metric.name: metric for metric in metrics})
+    for key, row in found["bob"].items():
+        assert row["other_speakers"] == found[""][key]["other_speakers"] == 2
+        assert row["margin"] == pytest.approx(found[""][key]["margin"])
+
+
+def test_a_take_without_a_voiceprint_is_not_measured() -> None:
+    takes = [given_take(name, name, [1.0, 0.0], [0.6, 0.8]) for name in ("a", "b", "c")]
+    takes[0].given["voice_ge2e"] = {"cosine": None, "voiceprint": None, "clip_voiceprint": None}
+    first, *others = VoiceMargin().score(takes)
+    assert first is None and all(others)
 
 
 def test_voiceprints_and_cosines() -> None:

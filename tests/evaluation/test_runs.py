@@ -269,7 +269,7 @@ def test_a_clip_that_cannot_be_read_keeps_no_other_take_from_being_scored(
     metric = Picky()
     score(run, [metric])
     rows = {run.by_id[key[0]].name: row["peak"] for key, row in table_of(run, metric, {}).by_key().items()}
-    assert {name: peak is None for name, peak in rows.items()} == {"s0": False, "s1": True, "s2": False, "s3": False}
+    assert sorted(rows) == ["s0", "s2", "s3"] and None not in rows.values()
     assert "picky: s1 is not measured" in caplog.text
 
 
