@@ -12,7 +12,7 @@ from evaluation.metrics import load_metrics
 from evaluation.run import evaluate
 from evaluation.runs.folder import Run
 from evaluation.runs.rows import Key
-from evaluation.runs.score import table_of
+from evaluation.runs.score import rows_of
 from evaluation.statistics.bootstrap import Estimate, mean_interval, ratio_interval
 
 METRICS = ("transcript", "words_clean", "voice_ge2e", "voice_margin")
@@ -84,7 +84,7 @@ def figures(run: Run, items: Sequence[Item]) -> dict[str, dict[str, float]]:
     """Return the figures of a run by language, over these items of it."""
     metrics = load_metrics(METRICS)
     by_name = {metric.name: metric for metric in metrics}
-    words, margins = (table_of(run, by_name[name], by_name).by_key() for name in ("words_clean", "voice_margin"))
+    words, margins = (rows_of(run, by_name[name], by_name) for name in ("words_clean", "voice_margin"))
     return by_language(items, run.generated.by_key(), words, margins)
 
 

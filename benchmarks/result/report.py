@@ -179,7 +179,7 @@ def _copy_clips(work: Path, figures: Mapping[str, Any], folder: Path) -> None:
     from benchmarks.result.judging import METRICS
     from evaluation.metrics import load_metrics
     from evaluation.runs.folder import open_run
-    from evaluation.runs.score import table_of
+    from evaluation.runs.score import rows_of
 
     name = last(figures)
     if name is None:
@@ -188,7 +188,7 @@ def _copy_clips(work: Path, figures: Mapping[str, Any], folder: Path) -> None:
     by_name = {metric.name: metric for metric in load_metrics(METRICS)}
     rows = [
         (row["wer"], key)
-        for key, row in table_of(run, by_name["words_clean"], by_name).by_key().items()
+        for key, row in rows_of(run, by_name["words_clean"], by_name).items()
         if row["wer"] is not None and (run.root / run.audio_name(*key)).is_file()
     ]
     for _, (item_id, seed) in sorted(rows)[:CLIPS]:
