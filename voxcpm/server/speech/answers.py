@@ -42,7 +42,9 @@ log = logging.getLogger("voxcpm.server")
 CHEAP = ("pcm", "wav")
 """Formats that are encoded in the event loop: handing them to a thread would cost more."""
 CUT = "voxcpm.cut"
-"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.run)."""
+"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.connections)."""
+SLOW = "voxcpm.slow"
+"""Key of the ASGI scope: a function that says whether the connection was cut because its client did not read."""
 
 
 @dataclass
@@ -229,7 +231,8 @@ class StreamedAnswer(Response):
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                self._state.metrics.stream_ended("disconnect", 0.0)
+                slow = SLOW in scope and scope[SLOW]()
+                self._state.metrics.stream_ended("slow" if slow else "disconnect", 0.0)
         finally:
             for task in (work, gone):
                 task.cancel()
@@ -263,10 +266,13 @@ class StreamedAnswer(Response):
             self._state.metrics.stream_ended(error.code or "error", player.underrun)
             scope[CUT](False)
             return
-        self._state.metrics.stream_ended(reason, player.underrun)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(slow):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            reason = "slow"
+            scope[CUT](True)
+        self._state.metrics.stream_ended(reason, player.underrun)
 
 
 async def _disconnected(receive: Receive) -> None:
