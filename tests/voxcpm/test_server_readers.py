@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import socket
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +32,7 @@ def service() -> Iterator[Service]:
         yield service
 
 
-@contextmanager
+@contextlib.contextmanager
 def reading_nothing(service: Service) -> Iterator[socket.socket]:
     """A connection that takes a few kilobytes at most."""
     with socket.socket() as client:
@@ -69,7 +69,7 @@ def test_a_whole_answer_that_is_not_read_is_dropped(service: Service, seconds: s
 def test_an_answer_without_audio_that_is_not_read_is_dropped(service: Service) -> None:
     until(lambda: freed(service))
     with reading_nothing(service) as client:
-        client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 30)
         until(lambda: bool(service.server.server_state.connections))
         until(lambda: freed(service))
 
@@ -157,10 +157,8 @@ def test_a_lost_connection_has_no_time_limit() -> None:
     assert not clock.timers
 
 
-def test_a_stream_whose_end_is_not_taken_is_cut() -> None:
-    async def nothing() -> AsyncGenerator[tuple[bytes, float]]:
-        return
-        yield
+def sent(parts: AsyncGenerator[tuple[bytes, float]]) -> tuple[list[bool], list[str | None]]:
+    """Send an answer to a client that does not take its end. Return how it was cut, and what was counted."""
 
     async def send(message: Any) -> None:
         if not message.get("more_body", True):
@@ -177,6 +175,24 @@ def test_a_stream_whose_end_is_not_taken_is_cut() -> None:
     metrics = SimpleNamespace(stream_ended=lambda reason, underrun_s: ended.append(reason))
     state: Any = SimpleNamespace(settings=SimpleNamespace(slow_reader_s=0.05), metrics=metrics)
     speech: Any = SimpleNamespace(aclose=close)
-    answer = StreamedAnswer(state, speech, (b"first", 0.1), nothing(), "audio/wav", {})
-    asyncio.run(answer({CUT: cuts.append, "type": "http"}, receive, send))
-    assert cuts == [True] and ended == ["slow"]
+    answer = StreamedAnswer(state, speech, (b"first", 0.1), parts, "audio/wav", {})
+    with contextlib.suppress(ZeroDivisionError):
+        asyncio.run(answer({CUT: cuts.append, "type": "http"}, receive, send))
+    return cuts, ended
+
+
+async def nothing() -> AsyncGenerator[tuple[bytes, float]]:
+    return
+    yield
+
+
+async def fault() -> AsyncGenerator[tuple[bytes, float]]:
+    yield b"", 1 / 0
+
+
+def test_a_stream_whose_end_is_not_taken_is_cut() -> None:
+    assert sent(nothing()) == ([True], ["slow"])
+
+
+def test_a_fault_in_a_stream_cuts_it() -> None:
+    assert sent(fault()) == ([False], ["error"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -117,7 +119,15 @@ class HttpConnection(ReadInTime, H11Protocol):
             self._header_timer = None
 
     def cut(self, now: bool) -> None:
-        """Close the connection in the middle of an answer. now: drop what was not sent yet, for a client that does not read."""
+        """End the connection in the middle of an answer, so that the client does not take it for complete.
+
+        now: drop what was not sent yet, for a client that does not read. An answer of HTTP/1.0 has no chunks, and the end of
+        the connection is its usual end: the client gets a reset instead, and loses what it has not read.
+        """
+        if self.scope is not None and self.scope["http_version"] == "1.0":
+            raw = self.transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            now = True
         if now:
             self.transport.abort()
         else:

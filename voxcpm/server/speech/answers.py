@@ -215,8 +215,8 @@ class StreamedAnswer(Response):
         headers: dict[str, str],
     ) -> None:
         self.status_code, self.background, self.media_type = 200, None, media_type
-        # Without `body`, it has no Content-Length.
-        self.init_headers(headers)
+        # Without `body`, it has no Content-Length. nginx would collect the first audio before it passes it on.
+        self.init_headers(headers | {"X-Accel-Buffering": "no"})
         self._state, self._speech, self._first, self._parts = state, speech, first, parts
 
     async def close(self) -> None:
@@ -266,6 +266,10 @@ class StreamedAnswer(Response):
             self._state.metrics.stream_ended(error.code or "error", player.underrun)
             scope[CUT](False)
             return
+        except Exception:
+            self._state.metrics.stream_ended("error", player.underrun)
+            scope[CUT](False)
+            raise
         try:
             async with asyncio.timeout(slow):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
