@@ -117,11 +117,16 @@ def _digest(state: ServerState, prepared: Prepared) -> str | None:
     return state.link.about.digest_with(prepared.call.adapter)
 
 
+def watermark_name(state: ServerState, prepared: Prepared) -> str | None:
+    """Return the method and the payload in hex of the watermark in the sound, None if it has none."""
+    return f"{METHOD} {checkpoint_payload(_digest(state, prepared)):04x}" if state.watermark_keys else None
+
+
 def answer_headers(state: ServerState, prepared: Prepared, seed: int, statement: Statement | None) -> dict[str, str]:
     """Return the headers that say what the audio is."""
     headers = {"X-Seed": str(seed), "X-Sample-Rate": str(prepared.rate), "Cache-Control": "no-store"}
-    if state.watermark_keys:
-        headers["X-Watermark"] = f"{METHOD} {checkpoint_payload(_digest(state, prepared)):04x}"
+    if (mark := watermark_name(state, prepared)) is not None:
+        headers["X-Watermark"] = mark
     if prepared.ignored:
         # A header holds printable ASCII only.
         headers["X-Ignored-Fields"] = ", ".join(re.sub(r"[^ -~]", "?", name[:64]) for name in prepared.ignored[:32])
