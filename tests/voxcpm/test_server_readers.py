@@ -20,7 +20,7 @@ pytest.importorskip("lameenc", reason="the extra serve is not installed")
 
 from speech_service import Service, until
 
-from voxcpm.server.connections import LEAST, ReadInTime
+from voxcpm.server.access.connections import LEAST, ReadInTime
 from voxcpm.server.speech.answers import CUT, StreamedAnswer
 
 

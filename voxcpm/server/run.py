@@ -12,8 +12,8 @@ from types import FrameType
 
 import uvicorn
 
+from voxcpm.server.access.connections import HttpConnection, SocketConnection
 from voxcpm.server.app import build_state, make_app
-from voxcpm.server.connections import HttpConnection, SocketConnection
 from voxcpm.server.errors import unavailable
 from voxcpm.server.settings import ALIASES, ServerSettings
 from voxcpm.server.state import ServerState

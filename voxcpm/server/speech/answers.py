@@ -42,7 +42,7 @@ log = logging.getLogger("voxcpm.server")
 CHEAP = ("pcm", "wav")
 """Formats that are encoded in the event loop: handing them to a thread would cost more."""
 CUT = "voxcpm.cut"
-"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.connections)."""
+"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.access.connections)."""
 SLOW = "voxcpm.slow"
 """Key of the ASGI scope: a function that says whether the connection was cut because its client did not read."""
 
