@@ -69,6 +69,7 @@ def test_events_hold_the_bytes_of_the_stream(service: Service, form: str) -> Non
     assert stream.headers["content-type"].startswith(FORMATS[form].media_type)
     assert stream.headers["transfer-encoding"] == "chunked" and "content-length" not in stream.headers
     assert events.headers["content-type"].startswith("text/event-stream")
+    assert stream.headers["x-accel-buffering"] == events.headers["x-accel-buffering"] == "no"
     if form != "opus":  # an Ogg stream has a random serial number
         assert joined(events) == stream.body
     assert all(one["response_format"] == form for one in events.events[:-1])

@@ -6,9 +6,11 @@ import base64
 import io
 import json
 import logging
+import random
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -262,6 +264,59 @@ def test_the_voice_of_an_item_counts_by_both_names(service: Service) -> None:
 def test_a_batch_names_what_it_does_not_stream(service: Service) -> None:
     (one,) = speak_batch(service, {"input": "hello", "stream_format": "sse", "stream": True})
     assert one["status"] == "success" and one["ignored_fields"] == ["stream", "stream_format"]
+
+
+def test_a_batch_says_that_it_is_synthetic(service: Service) -> None:
+    items = [{"input": "hello", "response_format": form, "seed": 3} for form in ("pcm", "mp3")] + [{"input": ""}]
+    answer = service.ask("POST", "/v1/audio/speech/batch", {"items": items}, {"X-Request-Id": "many"})
+    single = service.speak("hello", response_format="pcm", seed=3)
+    for name in ("x-synthetic", "x-generator", "x-checkpoint"):
+        assert answer.headers[name] == single.headers[name], name
+    assert "x-created" in answer.headers and answer.headers["content-type"] == "application/json"
+    pcm, mp3, failed = answer.json["results"]
+    assert base64.b64decode(pcm["audio_data"]) == single.body
+    assert (pcm["sample_rate"], mp3["sample_rate"]) == (24_000, 48_000) and "synthetic" not in failed
+    for index, one in enumerate((pcm, mp3)):
+        assert one["synthetic"] is True and one["checkpoint"] == single.headers["x-checkpoint"] and one["seed"] == 3
+        assert one["generator"] == single.headers["x-generator"] and one["request_id"] == f"many-{index}"
+        assert "watermark" not in one and "c2pa" not in one
+    assert (answer.json["id"], answer.json["succeeded"], answer.json["failed"]) == ("many", 2, 1)
+    failed_only = service.ask("POST", "/v1/audio/speech/batch", {"items": [{"input": ""}]})
+    assert "x-synthetic" not in failed_only.headers
+
+
+def test_a_batch_without_marks_says_nothing() -> None:
+    with Service({"no_mark": True}) as unmarked:
+        answer = unmarked.ask("POST", "/v1/audio/speech/batch", {"items": [{"input": "hello"}]})
+        assert answer.json["succeeded"] == 1 and "x-synthetic" not in answer.headers
+        assert "synthetic" not in answer.json["results"][0]
+
+
+def test_other_requests_are_answered_while_a_batch_is_rendered(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, other = threading.Event(), threading.Event()
+    rendered = batch._rendered
+
+    def slow(*about: Any) -> bytes:
+        begun.set()
+        assert other.wait(20.0), "the other request waited"
+        return rendered(*about)
+
+    monkeypatch.setattr(batch, "_rendered", slow)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(speak_batch, service, {"input": "hello"})
+        assert begun.wait(60.0)
+        assert service.ask("GET", "/v1/models").status == 200
+        other.set()
+        assert answer.result()[0]["status"] == "success"
+
+
+def test_the_audio_of_a_batch_is_base64_however_long_it_is() -> None:
+    for size in (0, 1, batch._SLICE, 2 * batch._SLICE + 1):
+        data = random.Random(size).randbytes(size)
+        parsed = json.loads(batch._rendered({"id": "a"}, [{"index": 0, "audio_data": data}, {"index": 1}]))
+        assert base64.b64decode(parsed["results"][0]["audio_data"]) == data and parsed["results"][1] == {"index": 1}
 
 
 # -- records, watermark ------------------------------------------------------------------------------------------------

@@ -69,6 +69,22 @@ def test_a_killed_engine_cuts_its_streams_and_is_started_again() -> None:
         assert service.ask("GET", "/ready").status == 503 and service.ask("GET", "/health").status == 503
 
 
+def test_a_failure_in_the_middle_resets_a_client_without_chunks() -> None:
+    with Service() as service:
+        for text, lost in (("kill", True), ("hello", False)):
+            until(lambda: service.state.link.status == "ready")
+            body = json.dumps({"input": text, "response_format": "pcm"}).encode()
+            with socket.create_connection(("127.0.0.1", service.port), WAIT_S) as old:
+                # What a proxy asks with. The end of the connection is the end of the answer.
+                old.sendall(
+                    b"POST /v1/audio/speech HTTP/1.0\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+                    + body
+                )
+                with pytest.raises(ConnectionResetError) if lost else contextlib.nullcontext():
+                    while old.recv(1 << 16):
+                        pass
+
+
 def test_an_engine_that_hangs_is_killed_and_started_again() -> None:
     with Service({"hang_after": 0.4}) as service:
         link = service.state.link

@@ -9,15 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from voxcpm.server.access.connections import HttpConnection, SocketConnection
 from voxcpm.server.app import build_state, make_app
 from voxcpm.server.errors import unavailable
 from voxcpm.server.settings import ALIASES, ServerSettings
-from voxcpm.server.speech.answers import CUT
 from voxcpm.server.state import ServerState
 from voxcpm.server.wyoming.server import WyomingServer
 from voxcpm.watermark.registry import remember
@@ -62,13 +60,17 @@ class SpeechServer(uvicorn.Server):
         """Listen, so that the address is known. ready: as for `serve`. Raises OSError if the address cannot be used."""
         limits = state.settings
 
-        class Protocol(_Connection):
+        class Http(HttpConnection):
             header_s, slow_s = limits.header_s, limits.slow_reader_s
+
+        class Socket(SocketConnection):
+            slow_s = limits.slow_reader_s
 
         super().__init__(
             uvicorn.Config(
                 make_app(state),
-                http=Protocol,
+                http=Http,
+                ws=Socket,
                 lifespan="on",
                 log_config=None,
                 log_level="warning",
@@ -145,63 +147,3 @@ class SpeechServer(uvicorn.Server):
             if late or not self._state.busy:
                 self.should_exit = True
         return await super().on_tick(counter)
-
-
-class _Connection(H11Protocol):
-    """uvicorn's connection, with a time limit for headers, and an end that clients can tell from a complete answer."""
-
-    header_s = 10.0
-    slow_s = 60.0
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        inner = self.app
-
-        async def with_cut(scope: Any, receive: Any, send: Any) -> None:
-            scope[CUT] = self.cut
-            await inner(scope, receive, send)
-
-        self.app = with_cut
-        self._header_timer: asyncio.TimerHandle | None = None
-        self._upgraded = False  #: to a WebSocket, which has another protocol
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit of the first headers."""
-        super().connection_made(transport)
-        self._expect_headers()
-
-    def data_received(self, data: bytes) -> None:
-        """Start the time limit when a further request begins, and end it when its headers are complete."""
-        super().data_received(data)
-        if self._upgraded or (self.cycle is not None and not self.cycle.response_complete):
-            self._headers_came()
-        elif self._header_timer is None:
-            self._expect_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End the time limit."""
-        self._headers_came()
-        super().connection_lost(exc)
-
-    def handle_websocket_upgrade(self, event: Any) -> None:
-        """Pass the connection on."""
-        self._upgraded = True
-        super().handle_websocket_upgrade(event)
-
-    def _expect_headers(self) -> None:
-        if not self.transport.is_closing():
-            self._header_timer = self.loop.call_later(self.header_s, self.transport.abort)
-
-    def _headers_came(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-    def cut(self, now: bool) -> None:
-        """Close the connection in the middle of an answer. now: drop what was not sent yet, for a client that does not read."""
-        if now:
-            self.transport.abort()
-            return
-        self.transport.close()
-        # A client that does not read must not keep the connection.
-        self.loop.call_later(self.slow_s, self.transport.abort)

@@ -42,7 +42,9 @@ log = logging.getLogger("voxcpm.server")
 CHEAP = ("pcm", "wav")
 """Formats that are encoded in the event loop: handing them to a thread would cost more."""
 CUT = "voxcpm.cut"
-"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.run)."""
+"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.access.connections)."""
+SLOW = "voxcpm.slow"
+"""Key of the ASGI scope: a function that says whether the connection was cut because its client did not read."""
 
 
 @dataclass
@@ -115,11 +117,16 @@ def _digest(state: ServerState, prepared: Prepared) -> str | None:
     return state.link.about.digest_with(prepared.call.adapter)
 
 
+def watermark_name(state: ServerState, prepared: Prepared) -> str | None:
+    """Return the method and the payload in hex of the watermark in the sound, None if it has none."""
+    return f"{METHOD} {checkpoint_payload(_digest(state, prepared)):04x}" if state.watermark_keys else None
+
+
 def answer_headers(state: ServerState, prepared: Prepared, seed: int, statement: Statement | None) -> dict[str, str]:
     """Return the headers that say what the audio is."""
     headers = {"X-Seed": str(seed), "X-Sample-Rate": str(prepared.rate), "Cache-Control": "no-store"}
-    if state.watermark_keys:
-        headers["X-Watermark"] = f"{METHOD} {checkpoint_payload(_digest(state, prepared)):04x}"
+    if (mark := watermark_name(state, prepared)) is not None:
+        headers["X-Watermark"] = mark
     if prepared.ignored:
         # A header holds printable ASCII only.
         headers["X-Ignored-Fields"] = ", ".join(re.sub(r"[^ -~]", "?", name[:64]) for name in prepared.ignored[:32])
@@ -213,8 +220,8 @@ class StreamedAnswer(Response):
         headers: dict[str, str],
     ) -> None:
         self.status_code, self.background, self.media_type = 200, None, media_type
-        # Without `body`, it has no Content-Length.
-        self.init_headers(headers)
+        # Without `body`, it has no Content-Length. nginx would collect the first audio before it passes it on.
+        self.init_headers(headers | {"X-Accel-Buffering": "no"})
         self._state, self._speech, self._first, self._parts = state, speech, first, parts
 
     async def close(self) -> None:
@@ -229,7 +236,8 @@ class StreamedAnswer(Response):
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                self._state.metrics.stream_ended("disconnect", 0.0)
+                slow = SLOW in scope and scope[SLOW]()
+                self._state.metrics.stream_ended("slow" if slow else "disconnect", 0.0)
         finally:
             for task in (work, gone):
                 task.cancel()
@@ -263,10 +271,17 @@ class StreamedAnswer(Response):
             self._state.metrics.stream_ended(error.code or "error", player.underrun)
             scope[CUT](False)
             return
-        self._state.metrics.stream_ended(reason, player.underrun)
-        with contextlib.suppress(TimeoutError):
+        except Exception:
+            self._state.metrics.stream_ended("error", player.underrun)
+            scope[CUT](False)
+            raise
+        try:
             async with asyncio.timeout(slow):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            reason = "slow"
+            scope[CUT](True)
+        self._state.metrics.stream_ended(reason, player.underrun)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -179,6 +179,7 @@ class Speaker:
         encoding = Encoding.start(self._state, self._prepared, statement, speech.result.seed, unit.text)
         form = {"format": self._prepared.format, "sample_rate": self._prepared.rate, "channels": 1}
         about = {"sentence_text": unit.text, **form, "seed": speech.result.seed, "synthetic": statement is not None}
+        about |= {"c2pa": "embedded"} if encoding.signed else {}
         await self._send({"type": "audio.start", **place, **about})
         held: list[bytes] = []
         async for samples in speech:
@@ -186,6 +187,8 @@ class Speaker:
         await self._pass_on(await encoding.finish(), held, sent)
         if not self._options.stream_audio:
             data = b"".join(held)
+            if encoding.signed:
+                data = await encoding.sign(data)
             await self._send(data)
             sent[0] += len(data)
         await self._send({"type": "audio.done", **place, "total_bytes": sent[0], "error": False})
