@@ -54,6 +54,7 @@ def serve(
     max_seconds: Annotated[float, typer.Option(help=help_of("max_seconds"))] = 120.0,
     drain: Annotated[float, typer.Option(help=help_of("drain"))] = 30.0,
     hang_after: Annotated[float | None, typer.Option(help=help_of("hang_after"))] = None,
+    load_within: Annotated[float, typer.Option(help=help_of("load_within"))] = 900.0,
     unload_after: Annotated[float | None, typer.Option(help=help_of("unload_after"))] = None,
 ) -> None:
     """Serve a checkpoint over HTTP as OpenAI's speech API does, with streaming, several requests at once, and metrics.
@@ -97,6 +98,7 @@ def serve(
         max_seconds=max_seconds,
         drain=drain,
         hang_after=hang_after,
+        load_within=load_within,
         unload_after=unload_after,
     )
     if require_consent:
