@@ -231,7 +231,7 @@ class EngineLink:
                 os.kill(pid, signal.SIGKILL)
 
     async def _keep_running(self) -> None:
-        while self.status != "stopped":
+        while True:
             how, pause_s = await self._run_once()
             self._fail_all()
             if self.status == "stopped":
@@ -244,7 +244,8 @@ class EngineLink:
                 return
             self.restarts += 1
             log.error("the engine process %s: it is started again", how)
-            await asyncio.sleep(pause_s)
+            if pause_s:
+                await asyncio.sleep(pause_s)
 
     async def _run_once(self) -> tuple[str, float]:
         """Start the process and read to its end. Returns (how it ended, seconds until another one may be started)."""
@@ -322,7 +323,9 @@ class EngineLink:
         return HANG_S.get(self._about.device.partition(":")[0] if self._about else "", OTHER_HANG_S)
 
     async def _spawn(self) -> asyncio.StreamReader:
-        """Start the process and send its options. Raises OSError if the system cannot start it."""
+        """Start the process and send its options. Raises OSError if the system cannot start it, or the link was abandoned."""
+        if self.status == "stopped":
+            raise ConnectionAbortedError
         self.status = "loading"
         self._unanswered, self._loading_for = 0, 0.0
         self._starts += 1
