@@ -115,7 +115,9 @@ def serve_key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who gets the key: letters a-z, digits, '.', '_', '-'.")],
     keys: Annotated[Path | None, typer.Option(help="Keys file to add the line to; it is printed if not given.")] = None,
     running: Annotated[int | None, typer.Option(help="Requests at once; 0: no limit. Default: 4.")] = None,
-    queued: Annotated[int | None, typer.Option(help="Requests that wait for one of these to end. Default: 20.")] = None,
+    queued: Annotated[
+        int | None, typer.Option(help="Requests that wait for one of these to end; 0: none. Default: 20.")
+    ] = None,
     characters: Annotated[int | None, typer.Option(help="Characters of text per minute. Default: no limit.")] = None,
     audio: Annotated[int | None, typer.Option(help="Seconds of audio per day. Default: no limit.")] = None,
     admin: Annotated[
