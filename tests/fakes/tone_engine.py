@@ -8,7 +8,7 @@
     "hold"     no audio comes until the call is cancelled
     "seconds N"  audio of N seconds, otherwise 0.8
     "clip PATH"  the audio of a file at 48 kHz
-A checkpoint named "broken" cannot be loaded, and the process of the checkpoint "mortal" ends at once.
+A checkpoint named "broken" cannot be loaded, the process of the checkpoint "mortal" ends at once, that of "endless" loads for ever.
 """
 
 from __future__ import annotations
@@ -171,6 +171,8 @@ if __name__ == "__main__":
     options = msgspec.json.decode(engine.read())
     if options["checkpoint"] == "mortal":
         sys.exit(1)
+    if options["checkpoint"] == "endless":
+        signal.pause()
     if options["checkpoint"] == "broken":
         engine.send(Failed("no checkpoint folder at broken"))
         sys.exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -52,13 +53,25 @@ def test_joins_pauses_lanes_and_voices_change_nothing(requests: list[GenerationR
         model.stop_head.weight.mul_(30)
     alone = [generate_patches(model, [request])[0] for request in requests]
     loop = GenerationLoop(model, make_lanes(model, {16: 2, 48: 2}), PrefixCache())
+    prefill, fails = model.prefill, False
+
+    def failing(layouts: list[Layout], state: DecodeState) -> None:
+        if fails:
+            raise MemoryError("no room")
+        prefill(layouts, state)
+
+    setattr(model, "prefill", failing)  # noqa: B010
     waiting = [admit(model.config, number, request) for number, request in enumerate(requests)]
     made: list[list[Tensor]] = [[] for _ in requests]
     left: set[int] = set()
     while waiting or loop.rows:
         if waiting and (not loop.rows or data.draw(st.booleans())):
-            joined = loop.join(waiting[: data.draw(st.integers(1, 3))])
-            waiting = [row for row in waiting if row not in joined]
+            fails = data.draw(st.integers(0, 4)) == 4
+            with contextlib.suppress(MemoryError):
+                loop.join(waiting[: data.draw(st.integers(1, 3))])
+            # After a failure, rows of known voices may have joined.
+            waiting = [row for row in waiting if row not in loop.rows]
+            assert all(lane.state.active == len(lane.rows) for lane in loop.lanes)
         if loop.rows and data.draw(st.integers(0, 9)) == 0:
             row = data.draw(st.sampled_from(loop.rows))
             loop.leave(row)

@@ -117,6 +117,71 @@ def test_keys(tmp_path: Path) -> None:
             assert Talk(socket, link).configure()["type"] == "session.configured"
 
 
+@pytest.mark.parametrize("configures", [True, False])
+def test_a_session_of_a_revoked_key_is_closed(tmp_path: Path, configures: bool) -> None:
+    from voxcpm.server.access.keys import make_key
+
+    secret, line = make_key("anna")
+    file = tmp_path / "keys"
+    file.write_text(line + "\n")
+    headers = {"authorization": f"Bearer {secret}"}
+    with served(keys=file) as (client, link), client.websocket_connect(PATH, headers=headers) as socket:
+        talk = Talk(socket, link)
+        talk.configure()
+        talk.say("input.text", text="Hello there. ")
+        talk.say("input.done")
+        talk.until("session.done")
+        file.write_text("# nobody\n")
+        if configures:
+            talk.say("session.config")
+        else:
+            talk.say("input.text", text="Hello again. ")
+            talk.say("input.done")
+        error = talk.until("error")[0]
+        assert (error["code"], error["action"]) == ("key_revoked", "close")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            talk.next()
+        assert closed.value.code == 1008 and link.texts == ["Hello there."]
+
+
+def test_sessions_of_a_key_are_counted(tmp_path: Path) -> None:
+    from voxcpm.server.access.keys import make_key
+
+    (anna, annas), (ben, bens) = make_key("anna", running=1, queued=0), make_key("ben")
+    (tmp_path / "keys").write_text(f"{annas}\n{bens}\n")
+    with served(keys=tmp_path / "keys") as (client, link):
+        for _ in range(2):
+            with client.websocket_connect(PATH, headers={"authorization": f"Bearer {anna}"}) as first:
+                assert Talk(first, link).configure()["type"] == "session.configured"
+                with client.websocket_connect(PATH, headers={"authorization": f"Bearer {anna}"}) as second:
+                    assert "key anna has 1 sessions" in Talk(second, link).next()["message"]
+                with client.websocket_connect(PATH, headers={"authorization": f"Bearer {ben}"}) as other:
+                    assert Talk(other, link).configure()["type"] == "session.configured"
+
+
+def test_a_clip_of_a_configuration_takes_one_of_the_keys_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxcpm.server.access.keys import make_key
+    from voxcpm.server.speech.prepare import prepare
+    from voxcpm.server.state import ServerState
+
+    secret, line = make_key("anna", characters=10)
+    (tmp_path / "keys").write_text(line + "\n")
+    found: list[tuple[int, ServerState]] = []
+
+    async def watched(state: ServerState, *arguments: Any) -> Any:
+        found.append((state.keys._uses["anna"].running, state))
+        return await prepare(state, *arguments)
+
+    monkeypatch.setattr(session, "prepare", watched)
+    with served(keys=tmp_path / "keys") as (client, link):
+        with client.websocket_connect(PATH, headers={"authorization": f"Bearer {secret}"}) as socket:
+            assert Talk(socket, link).configure(ref_audio="data:audio/wav;base64,AAAA")["type"] == "error"
+        ((running, state),) = found
+        assert running == 1 and state.keys._uses["anna"].running == 0 and not state.keys._uses["anna"].characters
+
+
 def test_pages_of_other_sites_are_refused() -> None:
     headers = {"origin": "https://evil.example.org"}
     with served() as (client, _), pytest.raises(WebSocketDisconnect), client.websocket_connect(PATH, headers=headers):

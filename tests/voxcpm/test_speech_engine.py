@@ -17,10 +17,12 @@ from voxcpm.audiovae import AudioVAE
 from voxcpm.audiovae.config import AudioVAEConfig
 from voxcpm.engine.codec_streams import CodecStreams
 from voxcpm.engine.engine import Chunk, EngineBusyError, SpeechEngine, plan_slots
-from voxcpm.engine.request import GenerationRequest
+from voxcpm.engine.request import GenerationRequest, Row
 from voxcpm.inference.patch_codec import decode_patches
 from voxcpm.kernels.threads import row_workers
+from voxcpm.model.decode_state import DecodeState
 from voxcpm.model.flow import Solver
+from voxcpm.sequence.prompt_layout import Layout
 
 CODEC: dict[str, Any] = {
     "encoder_dim": 8, "encoder_rates": [2, 4], "latent_dim": D, "decoder_dim": 16, "decoder_rates": [4, 2], "depthwise": False,
@@ -136,6 +138,82 @@ def test_a_request_that_cannot_be_processed_fails_alone(codec: AudioVAE, monkeyp
     heard = finish(engine)
     assert heard[bad][-1].ending == "failed" and heard[good][-1].ending == "max_len"
     assert engine.load()["free"] == 3
+
+
+def failing_prefill(engine: SpeechEngine, fails: Callable[[Layout], bool]) -> None:
+    """Let the engine run out of memory when it processes these layouts."""
+    prefill = engine._model.prefill
+
+    def out_of_memory(layouts: list[Layout], state: DecodeState) -> None:
+        if any(fails(layout) for layout in layouts):
+            raise RuntimeError("CUDA out of memory")
+        prefill(layouts, state)
+
+    setattr(engine._model, "prefill", out_of_memory)  # noqa: B010
+
+
+def check_slots(engine: SpeechEngine) -> None:
+    """The scheduler and the lanes agree on who has which slot."""
+    lanes = engine._loop.lanes
+    assert {lane.capacity: lane.free for lane in lanes} == engine._scheduler.free
+    assert {row.number for lane in lanes for row in lane.rows} == set(engine._scheduler.running)
+    assert all(engine._scheduler.running[row.number].lane == lane.capacity for lane in lanes for row in lane.rows)
+
+
+def test_a_prefill_that_fails_leaves_the_other_rows_in_the_lanes_that_the_scheduler_counts(codec: AudioVAE) -> None:
+    engine = engine_of(codec, {24: 1, 60: 1})
+    bad = request(1)
+    failing_prefill(engine, lambda layout: layout is bad.layout)
+    first, second = engine.submit(bad, "whole"), engine.submit(request(2, 8), "whole")
+    chunks = engine.step()
+    assert [(c.number, c.ending) for c in chunks] == [(first, "failed"), (second, None)]
+    check_slots(engine)
+    # The second one, which would fit the short lane as well, had been given the long one.
+    engine.submit(request(3, 12), "whole")
+    long = engine.submit(request(4, 30), "whole")
+    assert finish(engine)[long][-1].ending == "max_len"
+    check_slots(engine)
+
+
+def test_a_row_that_finds_no_slot_fails_instead_of_waiting_without_an_end(codec: AudioVAE) -> None:
+    engine = engine_of(codec, {60: 1})
+    # Something has taken the slot that the scheduler counts as free.
+    taken = Row(99, request(1), 6, context_limited=False)
+    engine._loop.join([taken])
+    number = engine.submit(request(2))
+    (chunk,) = [chunk for chunk in engine.step() if chunk.number == number]
+    assert chunk.ending == "failed" and not engine._scheduler.running
+    engine._loop.leave(taken)
+    after = engine.submit(request(2))
+    assert finish(engine)[after][-1].ending == "max_len"
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_failing_prefills_and_cancels_lose_no_slot(codec: AudioVAE, data: st.DataObject) -> None:
+    engine = engine_of(codec, {24: 2, 60: 1})
+    bad: list[Layout] = []
+    failing_prefill(engine, lambda layout: any(layout is one for one in bad))
+    ended: dict[int, Any] = {}
+    numbers: list[int] = []
+    expected: dict[int, str] = {}
+    for seed in range(data.draw(st.integers(1, 8))):
+        one = request(seed, data.draw(st.sampled_from([5, 30])))
+        if fails := data.draw(st.integers(0, 2)) == 0:
+            bad.append(one.layout)
+        number = engine.submit(one, "whole")
+        expected[number] = "failed" if fails else "max_len"
+        numbers.append(number)
+        for _ in range(data.draw(st.integers(0, 2))):
+            ended |= {chunk.number: chunk.ending for chunk in engine.step() if chunk.ending is not None}
+            check_slots(engine)
+        if (left := [n for n in numbers if n not in ended]) and data.draw(st.integers(0, 3)) == 0:
+            gone = data.draw(st.sampled_from(left))
+            engine.cancel(gone)
+            expected[gone] = "cancelled"
+    ended |= {number: chunks[-1].ending for number, chunks in finish(engine).items()}
+    check_slots(engine)
+    assert ended == expected and engine.load()["free"] == 3
 
 
 def test_a_full_engine_says_when_to_come_back(codec: AudioVAE) -> None:

@@ -156,7 +156,10 @@ class SpeechEngine:
         rows = [self._rows[number] for number in plan.join]
         if not rows:
             return {}
-        failed: dict[int, Chunk] = {}
+        for row in rows:
+            # The slot that the scheduler has counted. Another one would be missing later, e.g. if a row before this one fails.
+            row.lane = self._scheduler.running[row.number].lane
+        reasons: dict[int, str] = {}
         try:
             self._loop.join(rows)
         except Exception:
@@ -166,11 +169,16 @@ class SpeechEngine:
                     if row not in self._loop.rows:
                         self._loop.join([row])
                 except Exception as error:
-                    log.warning("request %d cannot be processed: %s", row.number, first_line(error))
-                    failed[row.number] = Chunk(row.number, 0, None, None, "failed", "the request cannot be processed")
+                    reasons[row.number] = first_line(error)
+        failed: dict[int, Chunk] = {}
         for row in rows:
-            if row.number not in failed:
+            if row in self._loop.rows:
                 self._codec.start(row.number, self._contexts[row.number])
+                continue
+            # Also without an exception: a row that found no slot would never speak, and keep the scheduler's slot.
+            reason = reasons.get(row.number, "its lane has no slot")
+            log.warning("request %d cannot be processed: %s", row.number, reason)
+            failed[row.number] = Chunk(row.number, 0, None, None, "failed", "the request cannot be processed")
         return failed
 
     def _speak(self, patches: list[Patch]) -> list[Chunk]:

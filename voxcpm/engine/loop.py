@@ -50,8 +50,15 @@ class GenerationLoop:
         return [row for lane in self.lanes for row in lane.rows]
 
     def lane_for(self, row: Row) -> Lane | None:
-        """Return the smallest lane with a free slot that holds a row."""
-        return next((lane for lane in self.lanes if lane.free and row.positions <= lane.capacity), None)
+        """Return the smallest lane with a free slot that holds a row, or the row's own lane; None if that has no slot."""
+        return next(
+            (
+                lane
+                for lane in self.lanes
+                if lane.free and row.positions <= lane.capacity and row.lane in (None, lane.capacity)
+            ),
+            None,
+        )
 
     def join(self, rows: Iterable[Row], most: int | None = None) -> list[Row]:
         """Process the layouts of rows into free slots, packed by lane; return those that found one, in order, at most `most`.

@@ -72,6 +72,7 @@ class Row:
     context_limited: bool  #: the limit is the context's, not the request's
     index: int = 0  #: of the next patch
     unheard: Tensor | None = None  #: [P, D], the last patch, if the context does not have it yet
+    lane: int | None = None  #: capacity of the only lane that it may join; None: the smallest free one
 
     @property
     def positions(self) -> int:

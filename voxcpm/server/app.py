@@ -56,7 +56,11 @@ def build_state(settings: ServerSettings) -> ServerState:
         "adapters": {name: str(folder) for name, folder in settings.adapters.items()},
     }
     link = EngineLink(
-        settings.worker, msgspec.json.encode(options), hang_s=settings.hang_after, unload_s=settings.unload_after
+        settings.worker,
+        msgspec.json.encode(options),
+        hang_s=settings.hang_after,
+        unload_s=settings.unload_after,
+        loading_s=settings.load_within,
     )
     metrics = Metrics(settings.model_name, lambda: link.load, lambda: link.restarts)
     watermark_keys = embedding_keys(settings.watermark_key, off=settings.no_watermark)

@@ -83,6 +83,7 @@ class ServerSettings:
     hang_after: float | None = option(
         None, "Restart an engine that does not answer for this long, in seconds. Default: 60 on a GPU, 300 on a CPU."
     )
+    load_within: float = option(900.0, "Restart an engine that has not loaded the model after this long, in seconds.")
     unload_after: float | None = option(
         None, "Free the model's memory after this long without a request, in seconds. The next request waits for it."
     )
@@ -179,7 +180,7 @@ class ServerSettings:
         for origin in self.cors:
             if not re.fullmatch(r"https?://[^/*\s]+", origin):
                 raise ValueError(f"--cors {origin}: give an origin such as https://example.org, without a path")
-        for name in ("max_characters", "max_seconds", "deadline", "drain", "hang_after", "unload_after"):
+        for name in ("max_characters", "max_seconds", "deadline", "drain", "hang_after", "load_within", "unload_after"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0")

@@ -93,6 +93,8 @@ class ServerState:
     running: set[Running] = field(default_factory=set)
     records: OrderedDict[tuple[str, str], Recorded] = field(default_factory=OrderedDict)
     """Recent calls by (name of the key, request id), oldest first."""
+    waiting: dict[tuple[str, str], Recorded] = field(default_factory=dict)
+    """Requests that the engine has not taken yet, by the same."""
 
     @property
     def models(self) -> dict[str, str | None]:

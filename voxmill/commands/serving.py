@@ -54,6 +54,7 @@ def serve(
     max_seconds: Annotated[float, typer.Option(help=help_of("max_seconds"))] = 120.0,
     drain: Annotated[float, typer.Option(help=help_of("drain"))] = 30.0,
     hang_after: Annotated[float | None, typer.Option(help=help_of("hang_after"))] = None,
+    load_within: Annotated[float, typer.Option(help=help_of("load_within"))] = 900.0,
     unload_after: Annotated[float | None, typer.Option(help=help_of("unload_after"))] = None,
 ) -> None:
     """Serve a checkpoint over HTTP as OpenAI's speech API does, with streaming, several requests at once, and metrics.
@@ -97,6 +98,7 @@ def serve(
         max_seconds=max_seconds,
         drain=drain,
         hang_after=hang_after,
+        load_within=load_within,
         unload_after=unload_after,
     )
     if require_consent:
@@ -113,7 +115,9 @@ def serve_key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who gets the key: letters a-z, digits, '.', '_', '-'.")],
     keys: Annotated[Path | None, typer.Option(help="Keys file to add the line to; it is printed if not given.")] = None,
     running: Annotated[int | None, typer.Option(help="Requests at once; 0: no limit. Default: 4.")] = None,
-    queued: Annotated[int | None, typer.Option(help="Requests that wait for one of these to end. Default: 20.")] = None,
+    queued: Annotated[
+        int | None, typer.Option(help="Requests that wait for one of these to end; 0: none. Default: 20.")
+    ] = None,
     characters: Annotated[int | None, typer.Option(help="Characters of text per minute. Default: no limit.")] = None,
     audio: Annotated[int | None, typer.Option(help="Seconds of audio per day. Default: no limit.")] = None,
     admin: Annotated[

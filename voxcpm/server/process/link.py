@@ -53,6 +53,11 @@ OTHER_HANG_S = 300.0
 TICKS = 4
 """An engine that has not answered at this number of looks hangs. Counted in looks, so that a stall of our own does not count."""
 
+LOADING_S = 900.0
+"""Longest time until the model is loaded: enough for a large one from a slow disk."""
+AGAIN_S = 1.0
+"""Seconds between two tries if the process cannot even be started, e.g. as the system has too many."""
+
 WAKE_S = 300.0
 """Longest time that a call waits for a model that was unloaded."""
 
@@ -70,11 +75,13 @@ class EngineLink:
         on_load: Callable[[Load], None] | None = None,
         hang_s: float | None = None,
         unload_s: float | None = None,
+        loading_s: float = LOADING_S,
     ) -> None:
         """command: of the process; options: JSON that it reads from its first message (see worker.Options).
 
         hang_s: an engine that does not answer for this long while calls are open is killed. Default: HANG_S.
         unload_s: without a call for this long, the process is ended; the next call starts it and waits. Default: it stays.
+        loading_s: a process that has not loaded the model after this long is killed, and counted like one that has ended.
         """
         self.command, self.options = command, options
         self.status: Status = "loading"
@@ -86,6 +93,9 @@ class EngineLink:
         self.answered = 0  #: pings
         self._hang_s = hang_s
         self._unanswered = 0  #: looks since the ping that was not answered; 0: there is none
+        self._loading_s = loading_s
+        self._loading_for = 0.0  #: seconds that the process has been loading at the last look
+        self._starts = 0  #: since the model was loaded
         self._unload_s = unload_s
         self._used = time.monotonic()  #: when the last call was open
         self._waking = False  #: the process is started for a call that waits
@@ -181,6 +191,7 @@ class EngineLink:
     def start(self) -> None:
         """Start the engine process and keep it running, in a background task."""
         self._task = asyncio.create_task(self._keep_running(), name="engine")
+        self._task.add_done_callback(self._on_end)
         self._watching.append(asyncio.create_task(self._watch(), name="engine watch"))
         if self._unload_s is not None:
             self._watching.append(asyncio.create_task(self._watch_idle(self._unload_s), name="engine idle"))
@@ -190,13 +201,15 @@ class EngineLink:
         await self._ready.wait()
 
     async def stop(self) -> None:
-        """End the process: it ends by itself when its pipe closes; it is killed if it does not within 5 seconds."""
+        """End the process: it ends by itself when its pipe closes; it is killed if it does not within 5 seconds.
+
+        Raises nothing for what went wrong before.
+        """
         self.status = "stopped"
-        for task in (*self._watching, self._task):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (*self._watching, self._task) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._writer is not None:
             self._writer.close()
         if self._process is not None:
@@ -219,15 +232,7 @@ class EngineLink:
 
     async def _keep_running(self) -> None:
         while True:
-            reader = await self._spawn()
-            try:
-                await self._read(reader)
-            except (asyncio.IncompleteReadError, ConnectionError, ValueError, msgspec.MsgspecError) as error:
-                if not isinstance(error, (asyncio.IncompleteReadError, ConnectionError)):
-                    log.error("the engine process sent something that is not a message (%s)", type(error).__name__)
-            assert self._process is not None
-            self.kill()
-            code = await self._process.wait()
+            how, pause_s = await self._run_once()
             self._fail_all()
             if self.status == "stopped":
                 return
@@ -235,20 +240,59 @@ class EngineLink:
                 await self._wanted.wait()
                 continue
             if self.status == "failed" or not self._may_restart():
-                self.status = "failed"
-                self.failure = self.failure or f"it ended {RESTARTS + 1} times within {RESTART_WINDOW_S / 60:g} minutes"
-                if self.loaded:  # otherwise the server ends and says why
-                    log.error("the engine process does not work: %s", self.failure)
-                self._ready.set()
+                self._give_up(f"it was started {RESTARTS + 1} times, and {how}")
                 return
             self.restarts += 1
-            log.error("the engine process ended (status %d): it is started again", code)
+            log.error("the engine process %s: it is started again", how)
+            if pause_s:
+                await asyncio.sleep(pause_s)
+
+    async def _run_once(self) -> tuple[str, float]:
+        """Start the process and read to its end. Returns (how it ended, seconds until another one may be started)."""
+        try:
+            reader = await self._spawn()
+        except OSError as error:
+            return f"could not be started ({error.strerror or type(error).__name__})", AGAIN_S
+        try:
+            await self._read(reader)
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError, msgspec.MsgspecError) as error:
+            if not isinstance(error, (asyncio.IncompleteReadError, ConnectionError)):
+                log.error("the engine process sent something that is not a message (%s)", type(error).__name__)
+        assert self._process is not None
+        self.kill()
+        code = await self._process.wait()
+        if self._loading_for > self._loading_s:
+            return f"did not load the model within {self._loading_s:g} s", 0.0
+        return f"ended (status {code})", 0.0
+
+    def _give_up(self, why: str) -> None:
+        self.status = "failed"
+        self.failure = self.failure or why
+        if self.loaded:  # otherwise the server ends and says why
+            log.error("the engine process does not work: %s", self.failure)
+        self._ready.set()
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """Give up if the task that keeps the process running has failed: otherwise the server would be loading without an end."""
+        if task.cancelled() or (error := task.exception()) is None or self.status == "stopped":
+            return
+        self.kill()
+        self._fail_all()
+        self._give_up(f"its watch failed ({type(error).__name__})")
 
     async def _watch(self) -> None:
-        """Kill an engine process that lives but does not answer while calls are open: it is then started again."""
+        """Kill an engine process that lives but does not answer while calls are open, or does not load the model.
+
+        It is then started again.
+        """
         while True:
             bound = self._bound()
-            await asyncio.sleep(bound / TICKS)
+            tick = min(bound, self._loading_s) / TICKS
+            await asyncio.sleep(tick)
+            if self.status == "loading" and self.pid is not None:
+                self._loading_for += tick
+                if self._loading_for > self._loading_s:
+                    self.kill()
             if self.status != "ready" or not self.channels:
                 self._unanswered = 0
                 continue
@@ -279,8 +323,12 @@ class EngineLink:
         return HANG_S.get(self._about.device.partition(":")[0] if self._about else "", OTHER_HANG_S)
 
     async def _spawn(self) -> asyncio.StreamReader:
+        """Start the process and send its options. Raises OSError if the system cannot start it, or the link was abandoned."""
+        if self.status == "stopped":
+            raise ConnectionAbortedError
         self.status = "loading"
-        self._unanswered = 0
+        self._unanswered, self._loading_for = 0, 0.0
+        self._starts += 1
         self._ready.clear()
         ours, theirs = socket.socketpair()
         try:
@@ -293,9 +341,13 @@ class EngineLink:
                 stdout=sys.stderr,
                 start_new_session=True,
             )
+            reader, self._writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            self.kill()
+            raise
         finally:
             theirs.close()
-        reader, self._writer = await asyncio.open_connection(sock=ours)
         self._writer.write(len(self.options).to_bytes(PREFIX, "big") + self.options)
         return reader
 
@@ -308,7 +360,7 @@ class EngineLink:
         match message:
             case Ready():
                 self._about = message
-                self.status, self._waking, self._used = "ready", False, time.monotonic()
+                self.status, self._waking, self._used, self._starts = "ready", False, time.monotonic(), 0
                 self._set_load(Load(message.slots, 0, 0))
                 self._ready.set()
             case Failed():
@@ -338,8 +390,9 @@ class EngineLink:
         self._on_load(load)
 
     def _may_restart(self) -> bool:
+        """Count a death. Returns False after too many, in a time or, as loading may take longer, since the last loaded model."""
         now = time.monotonic()
         self.deaths.append(now)
         while self.deaths and self.deaths[0] < now - RESTART_WINDOW_S:
             self.deaths.popleft()
-        return len(self.deaths) <= RESTARTS
+        return len(self.deaths) <= RESTARTS and self._starts <= RESTARTS

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from voxcpm.server.errors import ApiError, not_found
+from voxcpm.server.errors import ApiError, cancelled, not_found
 from voxcpm.server.guard import is_admin, key_of, owner_of, request_id_of
+from voxcpm.server.process.result import SpeechResult
 from voxcpm.server.speech.answers import (
     Encoding,
     StreamedAnswer,
@@ -31,6 +34,21 @@ if TYPE_CHECKING:
     from voxcpm.server.state import Recorded, ServerState
 
 
+@dataclass
+class _Waiting:
+    """A request that waits for its key's turn, its voice or the engine. Its answer has not begun."""
+
+    work: asyncio.Task[Response]
+    result: SpeechResult
+
+    def cancel(self) -> None:
+        """End the wait: the request gets the status 499."""
+        error = cancelled()
+        self.result.ending, self.result.error = "cancelled", error.message
+        self.result.total_s = time.time() - self.result.asked_at
+        self.work.cancel()
+
+
 def routes(state: ServerState) -> list[BaseRoute]:
     """Return the routes around a state."""
 
@@ -39,12 +57,19 @@ def routes(state: ServerState) -> list[BaseRoute]:
         fields, ignored = read_fields(await read_speech(request), state.settings.strict)
         _check_free(state, request)
         work = asyncio.create_task(_start(state, request, fields, ignored))
+        place = owner_of(request), request_id_of(request)
+        state.waiting[place] = waiting = _Waiting(work, SpeechResult(0, fields.seed or 0))
         answered = False
         try:
             # The client may go away while its clip is encoded, the call waits for a slot, or for its first audio.
             answered = await while_connected(request.receive, work)
+            if work.cancelled():
+                state.remember(*place, waiting)
+                raise cancelled()
             return await work if answered else Response(status_code=499)
         finally:
+            if state.waiting.get(place) is waiting:
+                del state.waiting[place]
             if not answered:
                 work.cancel()
                 (made,) = await asyncio.gather(work, return_exceptions=True)
@@ -56,7 +81,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         return JSONResponse({"id": request.path_params["request_id"], **_record(state, request).result.json()})
 
     async def cancel(request: Request) -> Response:
-        """Cancel a request that runs."""
+        """Cancel a request that runs or waits."""
         record = _record(state, request)
         running = record.result.ending is None
         record.cancel()
@@ -71,7 +96,8 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 def _check_free(state: ServerState, request: Request) -> None:
     """Raise ApiError (409) if the client uses the id of a request that still runs."""
-    earlier = state.records.get((owner_of(request), request_id_of(request)))
+    place = owner_of(request), request_id_of(request)
+    earlier = state.waiting.get(place) or state.records.get(place)
     if earlier is not None and earlier.result.ending is None:
         raise ApiError(
             409, "a request with this X-Request-Id still runs: send another id", code="request_id_in_use", retry=False
@@ -80,10 +106,12 @@ def _check_free(state: ServerState, request: Request) -> None:
 
 def _record(state: ServerState, request: Request) -> Recorded:
     request_id = request.path_params["request_id"]
-    found = state.records.get((owner_of(request), request_id))
+    place = owner_of(request), request_id
+    found = state.waiting.get(place) or state.records.get(place)
     if found is None and is_admin(request, state):
         # An admin sees the requests of all keys: the latest one with this id.
-        found = next((one for (_, known), one in reversed(state.records.items()) if known == request_id), None)
+        latest = reversed([*state.records.items(), *state.waiting.items()])
+        found = next((one for (_, known), one in latest if known == request_id), None)
     if found is None:
         raise not_found("no request with this id: the last 1024 are remembered", "request_id")
     return found
@@ -95,6 +123,7 @@ async def _start(state: ServerState, request: Request, fields: SpeechFields, ign
     speech = await speak_pieces(state, prepared.call, prepared.pieces, ticket)
     try:
         request_id = request_id_of(request)
+        state.waiting.pop((owner_of(request), request_id), None)
         state.remember(owner_of(request), request_id, speech)
         statement = statement_for(state, prepared, speech.result.seed, request_id)
         encoding = Encoding.start(state, prepared, statement, speech.result.seed, *prepared.pieces)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from voxcpm.server.calls import check_new
+from voxcpm.server.access.keys import REVOKED, Ticket
+from voxcpm.server.calls import admit
 from voxcpm.server.errors import ApiError, invalid
 from voxcpm.server.guard import key_of, request_id_of
 from voxcpm.server.speech.fields import read_fields
@@ -140,7 +141,8 @@ class Session:
         if self._speaker is None:
             return
         if self._speaker.ended.done():
-            raise self._speaker.failure() or _End(REFUSED)
+            failure = self._speaker.failure()
+            raise _End(REFUSED, failure) if isinstance(failure, ApiError) else failure or _End(REFUSED)
         if self._speaker.quiet.is_set():
             if self._closing:
                 raise _End(NORMAL)
@@ -183,7 +185,7 @@ class Session:
                     raise invalid(f"send session.config before {message['type']}", "type")
             await self._handle(message)
         except ApiError as error:
-            if self._speaker is None:
+            if self._speaker is None or error.code == REVOKED:
                 raise _End(REFUSED, error) from None
             self._count(raw or "")
             await self._send(error_message(error, "fix"))
@@ -227,12 +229,15 @@ class Session:
         options, body, ignored = split_config(message)
         fields, unknown = read_fields({**body, "input": PLACEHOLDER}, self._state.settings.strict)
         mode: Mode = "audio" if options.stream_audio else "whole"
-        key = key_of(self._socket)
+        key = self._state.keys.current(key_of(self._socket))
+        ticket = Ticket()
         if fields.ref_audio or fields.references:
-            # Before a clip is decoded and encoded.
-            check_new(self._state)
-            self._state.keys.check(key, 0)
-        prepared = await prepare(self._state, fields, [*unknown, *ignored], mode)
+            # A clip is decoded and encoded as part of the key's calls at once.
+            ticket = await admit(self._state, key, 0)
+        try:
+            prepared = await prepare(self._state, fields, [*unknown, *ignored], mode)
+        finally:
+            ticket.close(0.0, refused=True)
         if self._speaker is not None:
             await self._speaker.close()
         request_id = request_id_of(self._socket)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from voxcpm.server.access.keys import REVOKED
 from voxcpm.server.calls import Speech, SpeechCall, speak
 from voxcpm.server.errors import ApiError
 from voxcpm.server.process.channel import CONTINUATION_LOST
@@ -137,6 +138,9 @@ class Speaker:
         try:
             await self._speak(item, place, sent)
         except ApiError as error:
+            if error.code == REVOKED:
+                # It ends the speaker, and the session with it.
+                raise
             await self._send(error_message(error, "discard" if sent[0] else "retry", sent[0] > 0, **place))
             await self._send({"type": "audio.done", **place, "total_bytes": sent[0], "error": True})
 
