@@ -110,3 +110,25 @@ def test_a_text_without_borders_is_cut_between_whole_characters() -> None:
     found = units(["e\u0301" * 200], "sentence")
     assert len(found) > 2 and all(unit.startswith("e") for unit in found)
     assert units(["\ud83d"], "sentence") == []
+
+
+@pytest.mark.parametrize("unspoken", ["[", "\u0301", "\u200b", ". ", "*\n", "。"])
+def test_what_has_nothing_to_pronounce_makes_no_piece_long(unspoken: str) -> None:
+    """100,000 characters of it made a piece of 99,894 characters."""
+    run = unspoken * (100_000 // len(unspoken))
+    for text in ("First" + run, run + " first", "First " + run + " second", run):
+        pieces = split_text(text, 12.0)
+        assert re.findall(r"\w", "".join(pieces)) == re.findall(r"\w", text)
+        assert len(pieces) <= 2 and all(speaking_length(piece) <= 24.0 for piece in pieces)
+
+
+def test_some_of_what_has_nothing_to_pronounce_stays() -> None:
+    assert split_text("Yes. " + "-" * 150 + " No.", 12.0) == ["Yes. " + "-" * 150 + " No."]
+    assert split_text("*" * 20 + " " + "a" * 25, 2.0) == ["*" * 20 + "a" * 25]
+
+
+@given(TEXTS)
+def test_pieces_hold_all_that_is_spoken(text: str) -> None:
+    pieces = split_text(text, 2.0)
+    assert re.findall(r"\w", "".join(pieces)) == re.findall(r"\w", text)
+    assert all(speaking_length(piece) <= 4.0 for piece in pieces)
