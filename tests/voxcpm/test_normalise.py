@@ -63,7 +63,17 @@ def test_unfinished_markdown_stays() -> None:
 
 
 SIGNS = "a1 \n.*_[]()!`#-{}%,。你"
-PARTS = [*map("".join, itertools.product(SIGNS, repeat=2)), " *a", "-_a", "[a](", "![](", "\n- ", "\n1.", "1,111,", " \n\n"]
+PARTS = [
+    *map("".join, itertools.product(SIGNS, repeat=2)),
+    " *a",
+    "-_a",
+    "[a](",
+    "![](",
+    "\n- ",
+    "\n1.",
+    "1,111,",
+    " \n\n",
+]
 
 
 @pytest.mark.parametrize("first", sorted({part[0] for part in PARTS}))

@@ -117,8 +117,9 @@ def test_keys(tmp_path: Path) -> None:
             assert Talk(socket, link).configure()["type"] == "session.configured"
 
 
-def test_pages_of_other_sites_are_refused() -> None:
-    headers = {"origin": "https://evil.example.org"}
+@pytest.mark.parametrize("origin", ["https://evil.example.org", "http://["])
+def test_pages_of_other_sites_are_refused(origin: str) -> None:
+    headers = {"origin": origin}
     with served() as (client, _), pytest.raises(WebSocketDisconnect), client.websocket_connect(PATH, headers=headers):
         pass
 
