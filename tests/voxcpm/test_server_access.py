@@ -210,10 +210,15 @@ def test_pages_of_others_may_not_use_it(service: Service, bearer: Any) -> None:
     for origin, status in (
         ("https://evil.example", 403),
         ("null", 403),
+        ("http://[", 403),
+        ("http://[x]", 403),
+        ("//", 403),
         ("https://ours.example", 200),
         (service.url, 200),
     ):
         assert service.speak("hello", headers=bearer("root") | {"Origin": origin}).status == status
+    # Before any key is asked.
+    assert service.speak("hello", headers={"Origin": "http://["}).error["code"] == "origin_not_allowed"
     asked = {"Origin": "https://ours.example", "Access-Control-Request-Method": "POST"}
     allowed = service.ask("OPTIONS", "/v1/audio/speech", headers=asked)
     assert allowed.status == 200 and allowed.headers["access-control-allow-origin"] == "https://ours.example"

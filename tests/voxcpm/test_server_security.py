@@ -8,13 +8,14 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import soundfile
 from fakes.scripted_link import ScriptedLink
 from speech_service import WAIT_S, Service
+from starlette import formparsers
 from starlette.testclient import TestClient
 from talking import served
 
@@ -135,6 +136,32 @@ def test_a_fault_of_ours_tells_nothing(monkeypatch: pytest.MonkeyPatch, caplog: 
     assert "asked-1" in caplog.text and "private" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("charset", "words"),
+    [
+        ("raw_unicode_escape", rb"hi \ud800"),
+        ("unicode_escape", rb"hi \ud800"),
+        ("utf-7", b"hi +2AA-"),
+        ("utf-16", b"\x00\xd8h\x00"),
+        ("punycode", b"hi-99999999999999"),
+        ("idna", b"xn--a" * 20),
+        ("unknown", b"hi"),
+    ],
+)
+def test_a_form_in_another_charset_is_refused(
+    client: tuple[TestClient, ScriptedLink], charset: str, words: bytes
+) -> None:
+    body = b'--xyz\r\nContent-Disposition: form-data; name="input"\r\n\r\n' + words + b"\r\n--xyz--\r\n"
+    for path in ("/v1/audio/speech", "/v1/audio/voices"):
+        kind = {"content-type": f"multipart/form-data; boundary=xyz; charset={charset}"}
+        answer = client[0].post(path, content=body, headers=kind)
+        assert answer.status_code == 400 and "utf-8" in answer.json()["error"]["message"]
+    for known in ("utf-8", '"UTF-8"', "us-ascii", "iso-8859-1"):
+        kind = {"content-type": f"multipart/form-data; boundary=xyz; charset={known}"}
+        hello = body.replace(words, b"Hello.")
+        assert client[0].post("/v1/audio/speech", content=hello, headers=kind).status_code == 200
+
+
 def test_no_page_is_allowed_by_default(client: tuple[TestClient, ScriptedLink]) -> None:
     web, _ = client
     for method, path in (("GET", "/v1/models"), ("POST", "/v1/audio/speech"), ("OPTIONS", "/v1/audio/speech")):
@@ -147,11 +174,16 @@ def test_no_page_is_allowed_by_default(client: tuple[TestClient, ScriptedLink]) 
 # -- clips and voices --------------------------------------------------------------------------------------------------
 
 
-def clip() -> str:
+def wav(seconds: float = 2.0) -> bytes:
     sink = io.BytesIO()
-    wave = 0.2 * np.sin(np.arange(32_000) / 9) * np.linspace(0.2, 1, 32_000)
+    length = int(16_000 * seconds)
+    wave = 0.2 * np.sin(np.arange(length) / 9) * np.linspace(0.2, 1, length)
     soundfile.write(sink, wave, 16_000, format="WAV", subtype="PCM_16")
-    return "data:audio/wav;base64," + base64.b64encode(sink.getvalue()).decode()
+    return sink.getvalue()
+
+
+def clip() -> str:
+    return "data:audio/wav;base64," + base64.b64encode(wav()).decode()
 
 
 def test_stored_voices_only() -> None:
@@ -177,7 +209,26 @@ def test_the_clip_of_a_request_is_not_written_anywhere(tmp_path: Path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+
+    class Watched(tempfile.SpooledTemporaryFile[bytes]):
+        """The file of a form. It does not leave a name behind when it goes to the disk."""
+
+        made: ClassVar[list[Watched]] = []
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.made.append(self)
+
+        def rollover(self) -> None:
+            pytest.fail("a clip goes to the disk")
+
+    monkeypatch.setattr(formparsers, "SpooledTemporaryFile", Watched)
     with served(voices=tmp_path / "voices") as (client, link):
         assert ask(client, ref_audio=clip()).status_code == 200
         assert link.calls()[-1].voice is not None
+        for data, status in ((wav(60.0), 200), (b"RIFF" + bytes(10_000_000), 413), (b"RIFF", 400)):
+            parts = {"ref_audio": ("a.wav", data, "audio/wav")}
+            form = client.post("/v1/audio/speech", data={"input": "Hello.", "response_format": "pcm"}, files=parts)
+            assert form.status_code == status
+    assert len(Watched.made) == 3 and all(file.closed for file in Watched.made)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

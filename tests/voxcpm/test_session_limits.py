@@ -182,8 +182,9 @@ def test_a_clip_of_a_configuration_takes_one_of_the_keys_places(
         assert running == 1 and state.keys._uses["anna"].running == 0 and not state.keys._uses["anna"].characters
 
 
-def test_pages_of_other_sites_are_refused() -> None:
-    headers = {"origin": "https://evil.example.org"}
+@pytest.mark.parametrize("origin", ["https://evil.example.org", "http://["])
+def test_pages_of_other_sites_are_refused(origin: str) -> None:
+    headers = {"origin": origin}
     with served() as (client, _), pytest.raises(WebSocketDisconnect), client.websocket_connect(PATH, headers=headers):
         pass
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 _PHONEMES = re.compile(r"(\{[^{}]*\})")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -15,13 +16,24 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 _NOT_ENGLISH = re.compile(r"[^\W\d_a-zA-Z]")
 _NUMBER = re.compile(r"(?<![\w.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(%?)(?!\w)")
 _HAN_NUMBER = re.compile(r"(\d+)(\.\d+)?(%?)")
-_MARKDOWN: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"```.*?```", re.S), " "),
-    (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),
-    (re.compile(r"https?://\S+"), " "),
-    (re.compile(r"(?m)^\s*(#{1,6}|[-*+>]|\d+\.)\s+"), ""),
-    (re.compile(r"(\*\*|__|~~|`)(.+?)\1"), r"\2"),
-    (re.compile(r"(?<!\w)[*_](\S(?:.*?\S)?)[*_](?!\w)"), r"\1"),
+#: Marks, and what each match becomes. Where a pattern finds the beginning of a mark without its end, it takes what it has read
+#: and leaves it as it is: a later beginning in it has no end either, and a text of n beginnings would be read n times.
+_MARKDOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"```.*?```", re.S), lambda found: " "),
+    (
+        re.compile(r"!?\[([^\]]*+)(?:\]\([^)]*+(\))?)?"),
+        lambda found: found[0] if found[2] is None else found[1],
+    ),
+    (re.compile(r"https?://\S+"), lambda found: " "),
+    (
+        re.compile(r"(?m)^\s*+((?:#{1,6}|[-*+>]|\d+\.)\s+)?"),
+        lambda found: found[0] if found[1] is None else "",
+    ),
+    (re.compile(r"(\*\*|__|~~|`)(.+?)\1"), lambda found: found[2]),
+    (
+        re.compile(r"(?<!\w)[*_](?:(\S(?:.*?\S)?)[*_](?!\w)|\S.*)"),
+        lambda found: found[0] if found[1] is None else found[1],
+    ),
 )
 _ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
@@ -68,7 +80,9 @@ def _normalise(text: str) -> str:
     return _rules(chinese)(text)
 
 
+@cache
 def _rules(chinese: bool) -> Callable[[str], str]:
+    """Return what spells out numbers. Kept, because a text may have thousands of parts between phonemes."""
     try:
         from wetext import Normalizer
     except ImportError:

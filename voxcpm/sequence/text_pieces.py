@@ -80,15 +80,19 @@ def _join(atoms: list[str], longest_s: float) -> list[str]:
 def split_text(text: str, longest_s: float = 12.0) -> list[str]:
     """Split a text into pieces of at most about `longest_s` seconds of speech.
 
-    Whole sentences are joined. A longer sentence is cut at commas, then at spaces, then anywhere. Every character except
-    white space is in one piece. A piece with nothing to pronounce is joined to its neighbor.
+    Whole sentences are joined. A longer sentence is cut at commas, then at spaces, then anywhere. Every letter and digit is in
+    one piece. What has nothing to pronounce is joined to its neighbor; what would make that piece twice too long is left out.
     """
     pieces: list[str] = []
     for piece in (part.strip() for part in _atoms(text, longest_s)):
         if not piece:
             continue
-        if pieces and not (is_spoken(piece) and is_spoken(pieces[-1])):
-            pieces[-1] += piece
-        else:
+        spoken = is_spoken(piece)
+        if not pieces or (spoken and is_spoken(pieces[-1])):
             pieces.append(piece)
+        elif speaking_length(pieces[-1] + piece) <= 2 * longest_s:
+            pieces[-1] += piece
+        elif spoken:
+            # All that came before has nothing to pronounce.
+            pieces[-1] = piece
     return pieces

@@ -170,7 +170,11 @@ def _check_origin(origin: str | None, host: str, cors: tuple[str, ...]) -> None:
     """Raise ApiError (403) if a page of another site sends the request."""
     if origin is None or origin in cors:
         return
-    if urlsplit(origin).netloc.lower() != host.lower() or not host:
+    try:
+        place = urlsplit(origin).netloc.lower()
+    except ValueError:
+        place = ""  # no browser sends such an origin
+    if place != host.lower() or not host:
         raise ApiError(403, "pages of other sites may not use this server: start it with --cors ORIGIN", "permission_error",
                        code="origin_not_allowed")  # fmt: skip
 

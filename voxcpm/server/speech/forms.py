@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from base64 import b64encode
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from voxcpm.server.errors import ApiError, invalid
@@ -23,10 +27,26 @@ _MOST_PART = 4 * 100_000
 """Bytes of a field: a long text has 100,000 characters."""
 FORM = "multipart/form-data"
 AUDIO_TYPES = ("audio/", "video/webm", "video/mp4", "application/octet-stream")
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
+"""What a form may name as its characters. Others can make halves of surrogate pairs, or take quadratic time."""
+
+
+class _InMemory(MultiPartParser):
+    """A parser that writes no part to the disk. The guard bounds the size of the body."""
+
+    spool_max_size = sys.maxsize
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file of a form."""
+
+    data: bytes  #: at most one byte more than may be used
+    kind: str  #: media type, in lower case
 
 
 async def read_body(request: Request) -> dict[str, Any]:
-    """Return the fields of a form or a JSON object: texts, numbers, and files as UploadFile. Raises ApiError."""
+    """Return the fields of a form or a JSON object: texts, numbers, and files as Upload. Raises ApiError."""
     kind = _media_type(request)
     if kind == FORM:
         return await _form(request)
@@ -41,10 +61,10 @@ async def read_speech(request: Request) -> dict[str, Any]:
         return await json_of(request)
     fields = await _form(request)
     for name, value in fields.items():
-        if isinstance(value, UploadFile):
+        if isinstance(value, Upload):
             if name != "ref_audio":
                 raise invalid(f"{name[:64]}: the only file of a speech request is ref_audio", name[:64])
-            clip, kind = await file_of(fields, name)
+            clip, kind = file_of(fields, name)
             fields[name] = (
                 f"data:{kind if kind.startswith('audio/') else 'audio/x-clip'};base64,{b64encode(clip).decode()}"
             )
@@ -62,10 +82,25 @@ def _media_type(request: Request) -> str:
 
 
 async def _form(request: Request) -> dict[str, Any]:
+    """Return the fields of a form. Nothing of it is on the disk, and its files are closed. Raises ApiError."""
     try:
-        return dict(await request.form(max_files=1, max_fields=_FIELDS, max_part_size=_MOST_PART))
-    except HTTPException:
+        _, options = parse_options_header(request.headers["content-type"])
+        if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
+            raise invalid("the form has another charset than utf-8: send it in utf-8")
+        async with aclosing(request.stream()) as stream:
+            limits: dict[str, Any] = {"max_files": 1, "max_fields": _FIELDS, "max_part_size": _MOST_PART}
+            form = await _InMemory(request.headers, stream, **limits).parse()
+    except (MultiPartException, ValueError):
         raise invalid("the form cannot be read: send multipart/form-data with one file and short fields") from None
+    try:
+        return {name: await _upload(value) if isinstance(value, UploadFile) else value for name, value in form.items()}
+    finally:
+        await form.close()
+
+
+async def _upload(file: UploadFile) -> Upload:
+    kind = (file.content_type or "application/octet-stream").partition(";")[0].strip().lower()
+    return Upload(await file.read(MOST_BYTES + 1), kind)
 
 
 def text_of(fields: dict[str, Any], name: str, required: bool = False) -> str:
@@ -98,16 +133,15 @@ def whole_number(fields: dict[str, Any], name: str) -> int | None:
     return number
 
 
-async def file_of(fields: dict[str, Any], name: str) -> tuple[bytes, str]:
+def file_of(fields: dict[str, Any], name: str) -> tuple[bytes, str]:
     """Return (the bytes of an uploaded clip, its media type). Raises ApiError."""
     value = fields.get(name)
-    if not isinstance(value, UploadFile):
+    if not isinstance(value, Upload):
         raise invalid(f"the file {name} is missing: send it in multipart/form-data", name, "missing_field")
-    kind = (value.content_type or "application/octet-stream").partition(";")[0].strip().lower()
-    if not kind.startswith(AUDIO_TYPES):
+    if not value.kind.startswith(AUDIO_TYPES):
         raise ApiError(
             415, f"{name} must have an audio type, such as audio/wav", param=name, code="unsupported_media_type"
         )
-    if value.size is not None and value.size > MOST_BYTES:
+    if len(value.data) > MOST_BYTES:
         raise ApiError(413, f"{name} is larger than {MOST_BYTES // 1_000_000} MB", param=name, code="too_large")
-    return await value.read(MOST_BYTES + 1), kind
+    return value.data, value.kind

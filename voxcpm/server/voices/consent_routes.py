@@ -52,7 +52,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         folder = consents_of(state)
         fields = await read_body(request)
         name, language = text_of(fields, "name", required=True), text_of(fields, "language", required=True)
-        recording, kind = await file_of(fields, "recording")
+        recording, kind = file_of(fields, "recording")
         challenge = text_of(fields, "challenge")
         if challenge and not checks_of(state).has_challenge(challenge):
             raise invalid("no sentence has this id: get one at POST /v1/audio/voice_consents/sentence", "challenge")

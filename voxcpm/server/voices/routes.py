@@ -86,7 +86,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         if consent.startswith("cons_") and consents_of(state).find(consent) is None:
             raise invalid("no consent has this id: see GET /v1/audio/voice_consents", "consent", "consent_missing")
         name = text_of(fields, "name", required=True)
-        clip, kind = await file_of(fields, "audio_sample")
+        clip, kind = file_of(fields, "audio_sample")
         text, description = text_of(fields, "ref_text"), text_of(fields, "speaker_description")
         return await library_of(state).upload(name, clip, consent, text, description, kind)
 
