@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,10 @@ def test_finished_steps_are_not_repeated_and_a_failed_one_is(tmp_path: Path) -> 
 
 
 def test_a_finished_step_is_not_taken_for_one_with_other_options(tmp_path: Path) -> None:
-    make = {"recordings": lambda: {"prompts": 3}, "judge": lambda: {"figures": {}}}
+    make: dict[str, Callable[[], dict[str, Any]]] = {
+        "recordings": lambda: {"prompts": 3},
+        "judge": lambda: {"figures": {}},
+    }
     run(Steps(tmp_path / "steps.json"), make, "judge", {"judge": {"judge-most": 1, "shares": (0.5,)}})
     run(Steps(tmp_path / "steps.json"), make, "judge", {"judge": {"judge-most": 1, "shares": (0.5,)}})
     with pytest.raises(ValueError, match="step judge was done with judge-most 1, now None"):

@@ -21,7 +21,8 @@ pytest.importorskip("lameenc", reason="the extra serve is not installed")
 from speech_service import Service, until
 
 from voxcpm.server.access.connections import LEAST, ReadInTime
-from voxcpm.server.speech.answers import CUT, StreamedAnswer
+from voxcpm.server.access.cuts import CUT
+from voxcpm.server.speech.answers import StreamedAnswer
 
 
 @pytest.fixture(scope="module")

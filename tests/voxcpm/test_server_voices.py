@@ -139,6 +139,7 @@ def test_forms_that_are_refused(voices: tuple[TestClient, ScriptedLink]) -> None
         (client.post("/v1/audio/voices", content=b"[", headers={"content-type": "application/json"}), 400),
         (client.post("/v1/audio/voices", json=[]), 400),
         (client.post("/v1/audio/voices", json={"name": "a", "consent": "yes"}), 400),
+        (client.post("/v1/audio/voices", json={"name": "a", "consent": "yes", "type": [1]}), 400),
         (client.post("/v1/audio/voices", data={"name": "a", "consent": "yes"}, files=[("audio_sample", b"1"), ("x", b"2")]), 400),
     ):  # fmt: skip
         assert answer.status_code == status and answer.json()["error"]["message"], answer.text

@@ -10,7 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
-from voxcpm.server.speech.answers import CUT, SLOW
+from voxcpm.server.access.cuts import CUT, SLOW
 
 LEAST = 64 * 1024
 """Bytes that a client must take in `slow_s`, or all that wait for it if they are fewer."""

@@ -20,6 +20,7 @@ from voxcpm.provenance.c2pa.library import C2paError
 from voxcpm.provenance.c2pa.store import EMBEDDED
 from voxcpm.provenance.statement import Statement
 from voxcpm.provenance.watermark_hook import NO_WATERMARK
+from voxcpm.server.access.cuts import CUT, SLOW
 from voxcpm.server.encode import Encoder, encoder_for
 from voxcpm.server.errors import ApiError
 from voxcpm.watermark.speech import METHOD, checkpoint_payload, speech_mark
@@ -41,10 +42,6 @@ log = logging.getLogger("voxcpm.server")
 
 CHEAP = ("pcm", "wav")
 """Formats that are encoded in the event loop: handing them to a thread would cost more."""
-CUT = "voxcpm.cut"
-"""Key of the ASGI scope: a function that ends the connection without a clean end (see voxcpm.server.access.connections)."""
-SLOW = "voxcpm.slow"
-"""Key of the ASGI scope: a function that says whether the connection was cut because its client did not read."""
 
 
 @dataclass

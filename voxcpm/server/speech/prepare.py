@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PIECE_S = 12.0
 """Longest piece of a long text, in estimated seconds of speech."""
+AT_ONCE = 8192
+"""Characters that are divided in the event loop; a longer text takes up to a second, and a thread does it."""
 Mode = Literal["whole", "audio", "sse"]
 WHOLE_BY_DEFAULT = ("wav", "flac", "m4a")
 """Formats whose header holds their length: without `stream` and `stream_format` they are sent whole, the others as made."""
@@ -43,7 +46,7 @@ async def prepare(state: ServerState, fields: SpeechFields, ignored: list[str], 
 
     Raises ApiError: 404 for an unknown model or voice, 400 for everything else that cannot be done.
     """
-    return await _with_voice(state, fields, _checked(state, fields, ignored, mode))
+    return await _with_voice(state, fields, await _checked(state, fields, ignored, mode))
 
 
 async def prepare_admitted(
@@ -58,7 +61,7 @@ async def prepare_admitted(
 
     begun: part of a request that runs, which also a server that stops completes. Raises ApiError as `prepare` and `admit` do.
     """
-    checked = _checked(state, fields, ignored, mode)
+    checked = await _checked(state, fields, ignored, mode)
     characters = len(fields.input) + len(_description(fields))
     ticket = await (state.keys.admit(key, characters) if begun else admit(state, key, characters))
     try:
@@ -68,7 +71,13 @@ async def prepare_admitted(
         raise
 
 
-def _checked(state: ServerState, fields: SpeechFields, ignored: list[str], mode: Mode | None) -> Prepared:
+async def _checked(state: ServerState, fields: SpeechFields, ignored: list[str], mode: Mode | None) -> Prepared:
+    if len(fields.input) <= AT_ONCE:
+        return _check(state, fields, ignored, mode)
+    return await asyncio.to_thread(_check, state, fields, ignored, mode)
+
+
+def _check(state: ServerState, fields: SpeechFields, ignored: list[str], mode: Mode | None) -> Prepared:
     """Make all checks that need no clip. The voice is still missing."""
     settings = state.settings
     about = state.link.about

@@ -77,9 +77,9 @@ def routes(state: ServerState) -> list[BaseRoute]:
         if fields.get("speaker_embedding") is not None:
             raise invalid("VoxCPM2 has no speaker embeddings: send the clip as audio_sample", "speaker_embedding")
         makers = {"audio_sample": _upload, "prompt": _design}
-        if kind not in makers:
+        if not isinstance(kind, str) or kind not in makers:
             raise invalid("type must be audio_sample or prompt", "type")
-        return makers[str(kind)]
+        return makers[kind]
 
     async def _upload(request: Request, fields: dict[str, Any]) -> Voice:
         consent = text_of(fields, "consent", required=True)
