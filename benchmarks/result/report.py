@@ -144,7 +144,9 @@ def draw(work: Path, done: Done, path: Path) -> None:
     from benchmarks.result.learning import losses
 
     figures = done.get("judge", {}).get("figures", {})
-    figure, axes = plt.subplots(1, 2 if figures else 1, figsize=(10 if figures else 5.5, 3.4), squeeze=False)
+    shares = _last_of_shares(figures)
+    columns = 1 + bool(figures) + (len(shares) > 1)
+    figure, axes = plt.subplots(1, columns, figsize=(0.5 + 4.75 * columns, 3.4), squeeze=False)
     left = axes[0, 0]
     for run in sorted(work.glob("model*/metrics.jsonl")):
         curve = losses(run.parent)
@@ -154,22 +156,56 @@ def draw(work: Path, done: Done, path: Path) -> None:
     left.legend()
     if figures:
         _draw_errors(axes[0, 1], figures)
+    if len(shares) > 1:
+        _draw_shares(axes[0, 2], figures, shares)
     figure.tight_layout()
     figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
+LISTS = (("held_out", "unseen sentences"), ("seen", "training sentences"))
+MOST_WER = 200.0
+"""Errors that are drawn, %. More of them means that the recognizer repeats words over sound in which it finds no speech."""
+
+
+def _last_of_shares(figures: Mapping[str, Any]) -> dict[int, str]:
+    """Return the last checkpoint of each model by the part of the data that it was trained on, %."""
+    found: dict[int, str] = {}
+    for name in sorted(figures):
+        run = name.partition("/")[0]
+        if run.startswith("model"):
+            found[int(run.removeprefix("model-")) if "-" in run else 100] = name
+    return dict(sorted(found.items()))
+
+
+def _drawn(by_language: Mapping[str, Mapping[str, float]]) -> float:
+    return min(100 * _errors(by_language), MOST_WER)
+
+
 def _draw_errors(axes: Any, figures: Mapping[str, Any]) -> None:
     """Draw the errors of every checkpoint, and of people and the codec as lines."""
     made = [name for name in figures if name.startswith("model/")]
-    for listed, label in (("held_out", "unseen sentences"), ("seen", "training sentences")):
-        points = [(int(name.rpartition("_")[2]), 100 * _errors(figures[name][listed])) for name in made]
+    for listed, label in LISTS:
+        points = [(int(name.rpartition("_")[2]), _drawn(figures[name][listed])) for name in made]
         axes.plot([step for step, _ in points], [wer for _, wer in points], "o-", label=label)
+    _draw_bounds(axes, figures)
+    axes.set(xlabel="step", title="Over steps, all of the data")
+
+
+def _draw_shares(axes: Any, figures: Mapping[str, Any], shares: Mapping[int, str]) -> None:
+    """Draw the errors of the last checkpoint on each part of the data."""
+    for listed, label in LISTS:
+        axes.plot(list(shares), [_drawn(figures[name][listed]) for name in shares.values()], "o-", label=label)
+    _draw_bounds(axes, figures)
+    axes.set(xlabel="part of the data, %", title="Over data, after as many steps")
+
+
+def _draw_bounds(axes: Any, figures: Mapping[str, Any]) -> None:
     for name, style in (("human", ":"), ("codec", "--")):
         if name in figures:
             axes.axhline(100 * _errors(figures[name]["held_out"]), ls=style, c="k", label=name)
-    axes.set(xlabel="step", ylabel="WER, %", title="What is heard")
-    axes.legend()
+    axes.set(ylabel=f"WER, % (at most {MOST_WER:.0f} drawn)", ylim=(0, 1.05 * MOST_WER))
+    axes.legend(fontsize=7)
 
 
 def _copy_clips(work: Path, figures: Mapping[str, Any], folder: Path) -> None:
