@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -62,3 +63,19 @@ def test_a_fault_of_the_link_is_seen_by_health_and_stop(monkeypatch: pytest.Monk
         await link.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_short_limit_of_loading_does_not_shorten_that_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> float:
+        link = EngineLink((), b"{}", hang_s=0.4, loading_s=0.04)
+        killed = asyncio.Event()
+        monkeypatch.setattr(link, "kill", killed.set)
+        monkeypatch.setattr(link, "send", lambda message: None)
+        link.status, link.channels = "ready", {1: None}  # type: ignore[dict-item]
+        started = time.monotonic()
+        watch = asyncio.create_task(link._watch())
+        await asyncio.wait_for(killed.wait(), WAIT_S)
+        watch.cancel()
+        return time.monotonic() - started
+
+    assert asyncio.run(scenario()) >= 0.4

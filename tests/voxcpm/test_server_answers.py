@@ -295,7 +295,7 @@ def test_a_request_is_cancelled_from_elsewhere(service: Service) -> None:
     connection = service.connect()
     body = json.dumps({"input": "hold", "stream": False})
     connection.request("POST", "/v1/audio/speech", body, {"X-Request-Id": "held"})
-    until(lambda: service.ask("GET", "/v1/audio/speech/held").status == 200)
+    until(lambda: service.ask("GET", "/v1/audio/speech/held").json.get("status") == "running")
     assert service.speak("hello", headers={"X-Request-Id": "held"}).status == 409
     assert service.ask("DELETE", "/v1/audio/speech/held").json == {"id": "held", "cancelled": True}
     answer = connection.getresponse()

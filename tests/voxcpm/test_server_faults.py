@@ -299,7 +299,7 @@ class Started:
         """Return the connection of a request that speaks until it is cancelled."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         connection.request("POST", "/v1/audio/speech", '{"input": "hold"}', {"X-Request-Id": "held"})
-        until(lambda: self.ask("GET", "/v1/audio/speech/held")[0] == 200)
+        until(lambda: self.ask("GET", "/v1/audio/speech/held")[1].get("status") == "running")
         return connection
 
     def end(self) -> int:

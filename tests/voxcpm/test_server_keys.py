@@ -89,7 +89,7 @@ def test_a_request_that_waits_for_its_key_can_be_cancelled(tmp_path: Path) -> No
         until(lambda: len(service.state.running) == 1)
         waits = pool.submit(service.speak, "hello", named("waits"))
         until(lambda: len(service.state.waiting) == 1)
-        assert service.ask("GET", "/v1/audio/speech/waits", headers=headers).json["status"] == "running"
+        assert service.ask("GET", "/v1/audio/speech/waits", headers=headers).json["status"] == "waiting"
         assert service.speak("hello", named("waits")).status == 409
         assert service.ask("DELETE", "/v1/audio/speech/waits", headers=headers).json["cancelled"] is True
         assert waits.result(WAIT_S).status == 499

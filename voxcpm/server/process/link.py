@@ -51,7 +51,7 @@ HANG_S = {"cuda": 60.0}
 OTHER_HANG_S = 300.0
 """On a CPU, a step may have to read a long prompt."""
 TICKS = 4
-"""An engine that has not answered at this number of looks hangs. Counted in looks, so that a stall of our own does not count."""
+"""Looks within the time after which an engine hangs, at least. Counted in looks, so that a stall of our own does not count."""
 
 LOADING_S = 900.0
 """Longest time until the model is loaded: enough for a large one from a slow disk."""
@@ -299,7 +299,7 @@ class EngineLink:
             if self._unanswered == 0:
                 self.send(Ping())
             self._unanswered += 1
-            if self._unanswered > TICKS:
+            if (self._unanswered - 1) * tick >= bound:
                 log.error("the engine process has not answered for %g s: it is ended", bound)
                 self.kill()
 

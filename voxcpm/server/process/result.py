@@ -25,11 +25,13 @@ class SpeechResult:
     queued_s: float = 0.0  #: until the engine took it
     first_audio_s: float | None = None  #: after the engine took it
     total_s: float | None = None
+    waits: bool = False  #: the engine has not taken it yet
 
     def json(self) -> dict[str, Any]:
         """Return the fields of GET /v1/audio/speech/{request_id}."""
+        going = "waiting" if self.waits else "running"
         return {
-            "status": "running" if self.ending is None else "failed" if self.ending == "failed" else "ended",
+            "status": going if self.ending is None else "failed" if self.ending == "failed" else "ended",
             "ending": self.ending,
             "error": self.error,
             "seed": self.seed,

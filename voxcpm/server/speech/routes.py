@@ -58,7 +58,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         _check_free(state, request)
         work = asyncio.create_task(_start(state, request, fields, ignored))
         place = owner_of(request), request_id_of(request)
-        state.waiting[place] = waiting = _Waiting(work, SpeechResult(0, fields.seed or 0))
+        state.waiting[place] = waiting = _Waiting(work, SpeechResult(0, fields.seed or 0, waits=True))
         answered = False
         try:
             # The client may go away while its clip is encoded, the call waits for a slot, or for its first audio.
