@@ -98,12 +98,13 @@ def test_two_threads_that_share_the_rows_change_nothing() -> None:
     alone = [generate_patches(model, [request])[0] for request in requests]
     try:
         torch.set_num_threads(2)
-        loop = GenerationLoop(model, make_lanes(model, {64: 17}), workers=row_workers(model.device))
+        workers = row_workers(model.device)
+        loop = GenerationLoop(model, make_lanes(model, {64: 17}))
         assert torch.get_num_threads() == 2
         loop.join([admit(model.config, number, request) for number, request in enumerate(requests)])
         made: list[list[Tensor]] = [[] for _ in requests]
         while loop.rows:
-            for patch in loop.step():
+            for patch in loop.step(workers=workers):
                 made[patch.request].append(patch.latents)
     finally:
         torch.set_num_threads(threads)

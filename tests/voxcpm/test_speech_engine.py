@@ -261,7 +261,7 @@ def test_codec_streams_do_not_mix(threads: int, torch_threads: Callable[[int], N
     config = tiny_model(audio_vae_config=CODEC).config
     latents = {n: torch.randn(4, P, D, generator=torch.Generator().manual_seed(n)) for n in range(4)}
     contexts = {n: torch.randn(n, P, D, generator=torch.Generator().manual_seed(50 + n)) for n in latents}
-    streams = CodecStreams(codec, row_workers(codec.device))
+    streams, workers = CodecStreams(codec), row_workers(codec.device)
     assert torch.get_num_threads() == threads
     heard: dict[int, list[np.ndarray]] = {n: [] for n in latents}
     for n in latents:
@@ -269,7 +269,7 @@ def test_codec_streams_do_not_mix(threads: int, torch_threads: Callable[[int], N
     while left := [n for n in latents if len(heard[n]) < 4]:
         now = data.draw(st.permutations(left))[: data.draw(st.integers(1, len(left)))]
         patches = torch.stack([latents[n][len(heard[n])] for n in now])
-        for n, samples in zip(now, streams.decode(now, patches), strict=True):
+        for n, samples in zip(now, streams.decode(now, patches, workers), strict=True):
             heard[n].append(samples)
             if len(heard[n]) == 4:
                 streams.stop(n)

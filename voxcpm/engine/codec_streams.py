@@ -26,16 +26,12 @@ class _Group:
 
 
 class CodecStreams:
-    """One stream per utterance, by number. The audio of a stream does not depend on the others.
+    """One stream per utterance, by number. The audio of a stream does not depend on the others."""
 
-    workers: two threads that share the streams of a call.
-    """
-
-    def __init__(self, codec: AudioVAE, workers: ThreadPoolExecutor | None = None) -> None:
+    def __init__(self, codec: AudioVAE) -> None:
         self._codec = codec
         self._apart: dict[int, DecoderState] = {}  # streams that were not in the last call
         self._groups: list[_Group] = []  # those that were
-        self._workers = workers
 
     def start(self, number: int, context: Tensor) -> None:
         """Begin a stream after the patches `context` [C, P, D], which may be none."""
@@ -54,19 +50,21 @@ class CodecStreams:
                 break
         self._apart.pop(number, None)
 
-    def decode(self, numbers: Sequence[int], patches: Tensor) -> list[NDArray[np.float32]]:
+    def decode(
+        self, numbers: Sequence[int], patches: Tensor, workers: ThreadPoolExecutor | None = None
+    ) -> list[NDArray[np.float32]]:
         """Decode the next patch [n, P, D] of each stream; return the samples of each, float32.
 
-        Raises KeyError if a stream was not started.
+        workers: two threads that share the streams, see `row_workers`. Raises KeyError if a stream was not started.
         """
-        first = (len(numbers) + 1) // 2 if self._workers is not None else len(numbers)
+        first = (len(numbers) + 1) // 2 if workers is not None else len(numbers)
         shares = [list(share) for share in (numbers[:first], numbers[first:]) if len(share)]
         if shares != [group.numbers for group in self._groups]:
             self._gather(shares)
-        if self._workers is None or len(shares) == 1:
+        if workers is None or len(shares) == 1:
             audio = [self._decode(group, patches) for group in self._groups]
         else:
-            audio = list(self._workers.map(self._decode, self._groups, (patches[:first], patches[first:])))
+            audio = list(workers.map(self._decode, self._groups, (patches[:first], patches[first:])))
         return [row.copy() for rows in audio for row in rows]
 
     def _decode(self, group: _Group, patches: Tensor) -> NDArray[np.float32]:

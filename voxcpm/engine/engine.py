@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from voxcpm.audiovae import AudioVAE
 
 log = logging.getLogger(__name__)
+
+_LEARNED = 8
+"""Steps with known costs before the codec of a step runs beside the next one."""
+_LEARN_AGAIN = 100
+"""One of so many steps is made as with listeners."""
 
 __all__ = ["Chunk", "EngineBusyError", "SpeechEngine", "plan_slots"]
 
@@ -64,14 +70,15 @@ class SpeechEngine:
         config = model.config
         self._model, self._clock = model, clock
         self._prefixes = PrefixCache(prefix_bytes)
-        workers = row_workers(model.device)
-        self._loop = GenerationLoop(model, make_lanes(model, lanes), self._prefixes, workers)
-        self._codec = CodecStreams(codec, workers)
+        self._workers = row_workers(model.device)
+        self._loop = GenerationLoop(model, make_lanes(model, lanes), self._prefixes)
+        self._codec = CodecStreams(codec)
         self.patch_s = config.out_patch_samples / config.out_sample_rate
         self._scheduler = Scheduler(dict(lanes), self.patch_s, CostModel(), queue)
         self._rows: dict[int, Row] = {}
         self._contexts: dict[int, Tensor] = {}
         self._gone: list[int] = []
+        self._undecoded: list[Patch] = []  # of the last step, if its codec runs beside the next one
         self._next = 0
         self.steps = 0
 
@@ -115,7 +122,7 @@ class SpeechEngine:
     @property
     def idle(self) -> bool:
         """Return True if a step would do nothing."""
-        return not (self._scheduler.running or self._scheduler.waiting or self._gone)
+        return not (self._scheduler.running or self._scheduler.waiting or self._gone or self._undecoded)
 
     def load(self) -> dict[str, float]:
         """Return slots, free slots, running and waiting requests, steps so far, and hits and bytes of the cache of voices."""
@@ -133,23 +140,60 @@ class SpeechEngine:
     # -- the step --------------------------------------------------------------------------------------------------------
 
     def step(self) -> list[Chunk]:
-        """Make the next patch of the chosen rows and return what is new. Returns [] if nothing can be done now."""
+        """Make the next patch of the chosen rows and return what is new. Returns [] if nothing can be done now.
+
+        While nobody listens, the audio of a step is decoded beside the next step, and returned by it.
+        """
         chunks = [Chunk(number, 0, None, None, "cancelled") for number in self._gone]
         self._gone.clear()
-        started = self._clock()
-        plan = self._scheduler.plan(started)
-        if plan.empty:
-            return chunks
-        failed = self._join(plan)
-        patches = self._loop.step({number for number in plan.run if number not in failed})
-        made = self._speak(patches)
-        now = self._clock()
-        ended = [chunk.number for chunk in (*failed.values(), *made) if chunk.ending is not None]
-        self._scheduler.ran(plan, now - started, now, ended, learn=not failed)
-        self.steps += 1
-        for number in ended:
-            self._forget(number)
-        return [*chunks, *failed.values(), *made]
+        plan = self._scheduler.plan(self._clock())
+        beside = not plan.empty and self._decodes_beside()
+        if not beside:
+            chunks += self._take_undecoded()
+        if not plan.empty:
+            # Not from the plan on: the audio of the step before is not a part of this one's costs.
+            started = self._clock()
+            failed = self._join(plan)
+            chosen = {number for number in plan.run if number not in failed}
+            if beside:
+                patches, made = self._step_beside_codec(chosen)
+            else:
+                patches = self._loop.step(chosen, self._workers)
+                made = self._speak(patches, self._workers)
+            now = self._clock()
+            ended = [*failed, *(patch.request for patch in patches if patch.ending is not None)]
+            self._scheduler.ran(plan, now - started, now, ended, learn=not failed and not beside)
+            self.steps += 1
+            chunks += [*failed.values(), *made]
+        for chunk in chunks:
+            if chunk.ending is not None:
+                self._forget(chunk.number)
+        return chunks
+
+    def _decodes_beside(self) -> bool:
+        """Return True if the codec of this step may run beside the next one: two threads are there, and nobody listens.
+
+        One thread then makes the patches of all rows, the other one decodes those before: larger products, and no thread
+        waits for the other within a step. A listener would hear a step later. Now and then a step is made as with listeners,
+        so that the scheduler knows what those cost.
+        """
+        known = self._scheduler.costs.steps >= _LEARNED and self.steps % _LEARN_AGAIN
+        return self._workers is not None and not self._scheduler.listened and bool(known)
+
+    def _step_beside_codec(self, chosen: set[int]) -> tuple[list[Patch], list[Chunk]]:
+        """Make the next patches of `chosen` and decode the last step's meanwhile; return both."""
+        assert self._workers is not None
+        making: Future[list[Patch]] = self._workers.submit(self._loop.step, chosen)
+        decoding: Future[list[Chunk]] = self._workers.submit(self._speak, self._undecoded)
+        # Both have ended before an error of one is raised: neither works on a state that others take for theirs.
+        both: tuple[Future[Any], ...] = (making, decoding)
+        wait(both)
+        self._undecoded = making.result()
+        return self._undecoded, decoding.result()
+
+    def _take_undecoded(self) -> list[Chunk]:
+        patches, self._undecoded = self._undecoded, []
+        return self._speak(patches, self._workers)
 
     def _join(self, plan: StepPlan) -> dict[int, Chunk]:
         """Let newcomers join. One that cannot be processed fails alone: (number -> its last chunk)."""
@@ -181,7 +225,7 @@ class SpeechEngine:
             failed[row.number] = Chunk(row.number, 0, None, None, "failed", "the request cannot be processed")
         return failed
 
-    def _speak(self, patches: list[Patch]) -> list[Chunk]:
+    def _speak(self, patches: Sequence[Patch], workers: ThreadPoolExecutor | None = None) -> list[Chunk]:
         """Decode the patches of a step."""
         good = [patch for patch in patches if patch.ending != "failed"]
         chunks = [
@@ -190,7 +234,7 @@ class SpeechEngine:
             if patch.ending == "failed"
         ]
         if good:
-            audio = self._codec.decode([p.request for p in good], torch.stack([p.latents for p in good]))
+            audio = self._codec.decode([p.request for p in good], torch.stack([p.latents for p in good]), workers)
             chunks += [
                 Chunk(p.request, p.index, samples, p.latents, p.ending) for p, samples in zip(good, audio, strict=True)
             ]
@@ -200,6 +244,7 @@ class SpeechEngine:
         row = self._rows[number]
         if row in self._loop.rows:
             self._loop.leave(row)
+        self._undecoded = [patch for patch in self._undecoded if patch.request != number]
         self._scheduler.cancel(number)
         self._forget(number)
 

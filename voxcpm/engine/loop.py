@@ -31,16 +31,10 @@ _SHARED_ROWS = 8
 
 
 class GenerationLoop:
-    """Rows in lanes. Not thread-safe. workers: two threads that share the rows of LocDiT, see `row_workers`."""
+    """Rows in lanes. Not thread-safe."""
 
-    def __init__(
-        self,
-        model: VoxCPM2,
-        lanes: Sequence[Lane],
-        prefixes: PrefixCache | None = None,
-        workers: ThreadPoolExecutor | None = None,
-    ) -> None:
-        self.model, self.lanes, self._prefixes, self._workers = model, list(lanes), prefixes, workers
+    def __init__(self, model: VoxCPM2, lanes: Sequence[Lane], prefixes: PrefixCache | None = None) -> None:
+        self.model, self.lanes, self._prefixes = model, list(lanes), prefixes
         #: Of each lane in the present step: rows with a patch to hear, rows to run.
         self._counts: list[tuple[int, int]] = []
 
@@ -121,17 +115,17 @@ class GenerationLoop:
                 return
         raise ValueError(f"request {row.number} has no slot")
 
-    def step(self, chosen: Collection[int] | None = None) -> list[Patch]:
+    def step(self, chosen: Collection[int] | None = None, workers: ThreadPoolExecutor | None = None) -> list[Patch]:
         """Generate the next patch of the rows with the chosen numbers (None: all). Rows that end are released.
 
-        Returns the patches by number.
+        workers: two threads that share the rows of LocDiT, see `row_workers`. Returns the patches by number.
         """
         with torch.inference_mode():
             running = self._arrange(chosen)
             if not running:
                 return []
             self._hear()
-            patches = self._draw(running)
+            patches = self._draw(running, workers)
             for row, patch in zip(running, patches, strict=True):
                 if patch.ending is not None:
                     self.leave(row, clean=patch.ending == "failed")
@@ -165,7 +159,7 @@ class GenerationLoop:
         for row in heard:
             row.unheard = None
 
-    def _draw(self, running: Sequence[Row]) -> list[Patch]:
+    def _draw(self, running: Sequence[Row], workers: ThreadPoolExecutor | None) -> list[Patch]:
         config = self.model.config
         states = [(lane.state, n) for lane, (_, n) in zip(self.lanes, self._counts, strict=True) if n]
         # Clones, because later steps overwrite the state.
@@ -174,7 +168,7 @@ class GenerationLoop:
         previous = torch.cat([state.previous[:n] for state, n in states])
         noise = torch.stack([_noise(row, config.patch_size, config.feat_dim) for row in running])
         cfg = torch.tensor([row.request.cfg for row in running], dtype=torch.float64)
-        drawn = self._solve(running, lm, residual, previous, noise, cfg)
+        drawn = self._solve(running, (lm, residual, previous, noise, cfg), workers)
         logits = self.model.stop_logits(lm).float().cpu()
         stops = logits.argmax(dim=-1).tolist()
         latents = drawn.cpu()  # one copy to the host per step
@@ -187,33 +181,33 @@ class GenerationLoop:
             row.unheard = None if ending is not None else latents[slot]
         return step
 
-    def _solve(
-        self, running: Sequence[Row], lm: Tensor, residual: Tensor, previous: Tensor, noise: Tensor, cfg: Tensor
-    ) -> Tensor:
-        """Draw patches [n, P, D] float32. Rows with the same solver are one batch of LocDiT."""
+    def _solve(self, running: Sequence[Row], inputs: tuple[Tensor, ...], workers: ThreadPoolExecutor | None) -> Tensor:
+        """Draw patches [n, P, D] float32. Rows with the same solver are one batch of LocDiT.
+
+        inputs: hidden states of TSLM and RALM, previous patches, noise and guidance weights of the rows.
+        """
         groups: dict[Solver, list[int]] = {}
         for slot, row in enumerate(running):
             groups.setdefault(row.request.solver, []).append(slot)
         if len(groups) == 1:
-            return self._drawn((lm, residual, previous, noise, cfg), running[0].request.solver)
-        drawn = torch.empty(noise.shape, device=lm.device)
+            return self._drawn(inputs, running[0].request.solver, workers)
+        drawn = torch.empty(inputs[3].shape, device=self.model.device)
         for solver, slots in groups.items():
             of = torch.tensor(slots)
-            here = of.to(lm.device)
-            drawn[here] = self._drawn((lm[here], residual[here], previous[here], noise[of], cfg[of]), solver)
+            drawn[of.to(drawn.device)] = self._drawn(tuple(x[of.to(x.device)] for x in inputs), solver, workers)
         return drawn
 
-    def _drawn(self, inputs: tuple[Tensor, ...], solver: Solver) -> Tensor:
+    def _drawn(self, inputs: tuple[Tensor, ...], solver: Solver, workers: ThreadPoolExecutor | None) -> Tensor:
         def draw(share: slice) -> Tensor:
             with torch.inference_mode():
                 lm, residual, previous, noise, cfg = (tensor[share] for tensor in inputs)
                 return self.model.draw_patches(lm, residual, previous, noise, cfg, solver)
 
         rows = len(inputs[0])
-        if self._workers is None or rows < _SHARED_ROWS:
+        if workers is None or rows < _SHARED_ROWS:
             return draw(slice(rows))
         half = (rows + 1) // 2
-        return torch.cat(list(self._workers.map(draw, (slice(half), slice(half, rows)))))
+        return torch.cat(list(workers.map(draw, (slice(half), slice(half, rows)))))
 
     def _ending(self, row: Row, stop: bool, finite: bool) -> Ending | None:
         if not finite:

@@ -121,6 +121,11 @@ class Scheduler:
         return dict(self._free)
 
     @property
+    def listened(self) -> bool:
+        """Return True if a running request is live."""
+        return any(entry.kind == "live" for entry in self.running.values())
+
+    @property
     def budget_s(self) -> float:
         """Seconds that a step of all live rows may take."""
         return self.patch_s * (1 - MARGIN)
