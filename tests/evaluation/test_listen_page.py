@@ -130,7 +130,9 @@ def test_a_session_by_keyboard_is_resumed_exported_and_read_back(
     mine = [row for row in found.rows if row.listener.startswith("2-")]
     assert len(mine) == 3 and all(row.score == POINTS[row.systems[0]] for row in mine)
     (gap,) = found.differences["naturalness"].values()
-    assert gap.crossed and 2 <= gap.crossed[0] < gap.crossed[1] <= 4 and gap.verdict == "better"
+    # All agree, but three items do not tell two systems apart: six of them, and six listeners, would.
+    assert 2 <= gap.mean <= 4 and gap.crossed and gap.crossed[0] < 0 < gap.mean < gap.crossed[1] <= 4
+    assert gap.verdict == "not told apart"
     assert "| good-system over poor-system |" in markdown(found)
 
 
