@@ -1,6 +1,6 @@
 """How often the gate fails on noise, and whether it finds planted faults, on the panel of 60 sentences.
 
-    python benchmarks/quality/gate_noise.py MODEL OUT [--voices FOLDER] [--takes 11] [--write]
+    python benchmarks/quality/gate_noise.py MODEL OUT [--voices FOLDER] [--takes 11] [--parts seeds,rounding,faults] [--write]
 
 *Seeds*: the model speaks the panel with eleven seeds. Words, voices and failed takes of each two runs are held against each
 other, as of two models that differ in nothing else. The 55 pairs are not independent: each run is in ten of them. *Rounding*:
@@ -38,6 +38,7 @@ from evaluation.systems.checkpoint import Checkpoint
 STEPS = 10
 TOGETHER = 8
 """Texts at once of a run that scores words."""
+PARTS = ("rounding", "faults", "seeds")
 HALF = "half the steps"
 MARK, TITLE = "gate-noise", "Noise of the gate"
 
@@ -70,22 +71,33 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="a folder for the runs")
     parser.add_argument("--voices", default="", help="a folder of reference clips; default: the panel has none")
     parser.add_argument("--takes", type=int, default=11, help="runs of each kind; 11 give 55 pairs (default)")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
+    parser.add_argument("--parts", default=",".join(PARTS), help="what is measured; default: all three")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
     arguments = parser.parse_args(given)
+    parts = arguments.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     items = read_panel(arguments.voices)
     speak = Speaker(arguments.model, items, arguments.out, "reference" if arguments.voices else "plain")
     numbers = range(arguments.takes)
-    rounded = [speak(f"batch-{number + 1}", batch=number + 1) for number in numbers]
-    right = speak("two-seeds", seeds=(1, 2))
-    faulty = {
-        fault: speak(fault.replace(" ", "-"), (1, 2), steps=STEPS // 2 if fault == HALF else STEPS, change=change)
-        for fault, change in _changes(items).items()
-    }
-    seeds = [speak(f"seed-{number}", (number,)) for number in numbers]
-    for one in seeds:
-        print(f"scoring {one.name}", flush=True)
-        rescore(one, ("quick",))
-    text = "\n\n".join([_noise(seeds, rounded), _equal(rounded), _found(faulty, right)])
+    made: list[str] = []
+    if "rounding" in parts:
+        rounded = [speak(f"batch-{number + 1}", batch=number + 1) for number in numbers]
+        made += [_noise("rounding", rounded, [Rule("takes.failed")]), _equal(rounded)]
+    if "faults" in parts:
+        right = speak("two-seeds", seeds=(1, 2))
+        faulty = {
+            fault: speak(fault.replace(" ", "-"), (1, 2), steps=STEPS // 2 if fault == HALF else STEPS, change=change)
+            for fault, change in _changes(items).items()
+        }
+        made.append(_found(faulty, right))
+    if "seeds" in parts:
+        seeds = [speak(f"seed-{number}", (number,)) for number in numbers]
+        for one in seeds:
+            print(f"scoring {one.name}", flush=True)
+            rescore(one, ("quick",))
+        made.append(_noise("seeds", seeds, None))
+    text = "\n\n".join(made)
     print(text)
     if arguments.write:
         write_between(MARK, TITLE, text)
@@ -133,19 +145,16 @@ def _changes(items: Sequence[Item]) -> dict[str, Change]:
     return found
 
 
-def _noise(seeds: Sequence[Run], rounded: Sequence[Run]) -> str:
-    """Return a table of outcomes of all rules over pairs of runs."""
-    outcomes: Counter[tuple[str, str, str]] = Counter()
-    for kind, runs, rules in (("another seed", seeds, None), ("other rounding", rounded, [Rule("takes.failed")])):
-        for one, other in combinations(runs, 2):
-            result = gate(one, other, rules)
-            for outcome in result.outcomes:
-                if kind == "another seed" and outcome.value == "takes.same":
-                    continue  # Takes of two seeds are not to be the same.
-                outcomes[kind, outcome.title, outcome.kind] += 1
-    lines = sorted({(kind, title) for kind, title, _ in outcomes})
-    names = sorted({name for _, _, name in outcomes} | {"pass", "fail"})
-    rows = [[kind, title, *(outcomes[kind, title, name] for name in names)] for kind, title in lines]
+def _noise(part: str, runs: Sequence[Run], rules: Sequence[Rule] | None) -> str:
+    """Return a table of the outcomes of `rules` (None: all) over pairs of runs."""
+    outcomes: Counter[tuple[str, str]] = Counter()
+    for one, other in combinations(runs, 2):
+        for outcome in gate(one, other, rules).outcomes:
+            # Takes of two seeds are not to be the same.
+            if part != "seeds" or outcome.value != "takes.same":
+                outcomes[outcome.title, outcome.kind] += 1
+    names = sorted({name for _, name in outcomes} | {"pass", "fail"})
+    rows = [[part, title, *(outcomes[title, name] for name in names)] for title in sorted({one for one, _ in outcomes})]
     return table(["pairs of runs that differ in", "rule", *names], rows)
 
 

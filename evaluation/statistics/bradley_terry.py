@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
 
 from evaluation.errors import EvaluationError
 from evaluation.statistics.bootstrap import LEVEL
+from evaluation.statistics.mos import Interval, beyond_agreement
 from evaluation.statistics.resampling import SEED, Units, weights
 
 DRAWS = 2_000
@@ -37,8 +39,8 @@ class Comparison:
 class Strengths:
     """Strengths of systems, strongest first; their mean is 0 and their unit is the natural logarithm of odds.
 
-    `low`, `high`: intervals over listeners, None with one listener. `differences[a, b]`: (low, high) of a minus b. `tie`: the
-    weight of ties; 0 if there are none.
+    `low`, `high`: intervals over listeners, None with one listener. `differences[a, b]`: (low, high) of a minus b. Listeners who
+    all lean to one side prove as much as `beyond_agreement` says. `tie`: the weight of ties; 0 if there are none.
     """
 
     systems: tuple[str, ...]
@@ -88,13 +90,19 @@ def strengths(
         drawn = [_fit((block @ flat).reshape(-1, *counts.shape[1:]), features) for block in weights(units, draws, seed)]
         fits = np.concatenate(drawn)
         tail = (1 - level) / 2
-        ends = np.quantile(fits[:, : len(names)], (tail, 1 - tail), axis=0)
-        low, high = ({name: float(end[number[name]]) for name in order} for end in ends)
-        for a in names:
-            for b in names:
-                if a != b:
-                    found = np.quantile(fits[:, number[a]] - fits[:, number[b]], (tail, 1 - tail))
-                    differences[a, b] = (float(found[0]), float(found[1]))
+        won = _net_wins(counts, pairs, len(names))
+
+        def interval(drawn: np.ndarray, mean: float, wins: np.ndarray) -> Interval:
+            first, last = np.quantile(drawn, (tail, 1 - tail))
+            ends = float(first), float(last)
+            return beyond_agreement(ends, mean, [wins], level) or ends
+
+        ends = {name: interval(fits[:, n], fitted[n], won[:, n].sum(axis=1)) for name, n in number.items()}
+        low, high = ({name: ends[name][side] for name in order} for side in (0, 1))
+        for a, b in permutations(names, 2):
+            one, other = number[a], number[b]
+            drawn_apart = fits[:, one] - fits[:, other]
+            differences[a, b] = interval(drawn_apart, fitted[one] - fitted[other], won[:, one, other])
     strength = {name: float(fitted[number[name]]) for name in order}
     tie = float(np.exp(fitted[-1])) if ties else 0.0
     return Strengths(order, strength, low, high, differences, tie, len(answers), len(listeners))
@@ -111,6 +119,15 @@ def _counts(
         first, second = number[one.first], number[one.second]
         outcome = 2 if one.winner == "tie" else int((one.winner == "first") != (first < second))
         found[who[one.listener], place[min(first, second), max(first, second)], outcome] += 1
+    return found
+
+
+def _net_wins(counts: np.ndarray, pairs: Sequence[tuple[int, ...]], systems: int) -> np.ndarray:
+    """Return float64 [L, S, S]: how much more often a listener preferred the one system than the other."""
+    found = np.zeros((len(counts), systems, systems))
+    for index, (a, b) in enumerate(pairs):
+        found[:, a, b] = counts[:, index, 0] - counts[:, index, 1]
+        found[:, b, a] = -found[:, a, b]
     return found
 
 

@@ -131,6 +131,15 @@ def test_a_bad_file_of_ratings_is_named_by_its_line(tmp_path: Path) -> None:
         read_ratings(path)
 
 
+def test_few_listeners_who_agree_do_not_tell_strengths_apart() -> None:
+    for listeners, apart in ((2, False), (5, False), (6, True)):
+        answers = [Comparison(f"l{who}", "a", "b", "first") for who in range(listeners) for _ in range(8)]
+        found = strengths(answers, draws=200)
+        assert found.low and found.high and found.strength["a"] > 0 > found.strength["b"]
+        assert (found.low["a"] > 0) == (found.high["b"] < 0) == found.told_apart("a", "b") == apart
+        assert found.low["a"] < found.strength["a"] <= found.high["a"]
+
+
 TRUE = {"strong": 1.0, "middle": 0.0, "weak": -1.0}
 TIE = 0.8
 
