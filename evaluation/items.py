@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from catalogs.files import file_sha256, write_atomically
+from catalogs.files import file_sha256, one_line, write_atomically
 from evaluation.errors import EvaluationError
 from evaluation.languages import canonical_language
 
@@ -114,20 +114,30 @@ def from_row(row: Mapping[str, Any], folder: Path, list_name: str = "") -> Item:
     return Item(**values, groups=groups)
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, text) of the lines that are not blank. Raises EvaluationError if the file cannot be read as UTF-8."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{path} is not UTF-8 text ({one_line(error)})") from None
+    except OSError as error:
+        raise EvaluationError(f"{path} cannot be read ({error.strerror or error})") from None
+
+
 def read_items(path: Path) -> list[Item]:
-    """Read a JSONL list. Raises EvaluationError with the line's number."""
+    """Read a JSONL list. Raises EvaluationError with the line's number, or if the file cannot be read as UTF-8."""
     items = []
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise EvaluationError("not an object")
-                items.append(from_row(row, path.parent, path.stem))
-            except (EvaluationError, json.JSONDecodeError) as error:
-                raise EvaluationError(f"{path}, line {number}: {error}") from None
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise EvaluationError("not an object")
+            items.append(from_row(row, path.parent, path.stem))
+        except (EvaluationError, json.JSONDecodeError) as error:
+            raise EvaluationError(f"{path}, line {number}: {error}") from None
     if not items:
         raise EvaluationError(f"{path} has no items")
     return items

@@ -1,4 +1,4 @@
-"""What readers of lists share: options, lines of a file, sampling, and clips that are stored by their digest."""
+"""What readers of lists share: options, sampling, and clips that are stored by their digest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from catalogs.files import one_line, write_atomically
+from catalogs.files import write_atomically
 from catalogs.words import counted
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
@@ -44,19 +44,6 @@ def choice(option: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise EvaluationError(f"{option}={value} is not one of {', '.join(allowed)}")
     return value
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, text) of the lines that are not blank. Raises EvaluationError if the file cannot be read as UTF-8."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise EvaluationError(f"{path} is not UTF-8 text ({one_line(error)})") from None
-    except OSError as error:
-        raise EvaluationError(f"{path} cannot be read ({error.strerror or error})") from None
 
 
 def is_audio(name: str) -> bool:

@@ -142,8 +142,9 @@ def read(argument: str = "", *, language: str = "", texts: float = 8) -> list[It
     language: en or zh; empty: both. texts: per language, at most 8. To take fewer items, lower `texts`: a limit on the items would
     leave instructions without their neutral partner.
     """
-    if texts < 1 or texts != int(texts):
-        raise EvaluationError(f"control: texts={texts:g} is not a whole number from 1 to 8")
+    most = min(map(len, TEXTS.values()))
+    if not 1 <= texts <= most or texts != int(texts):
+        raise EvaluationError(f"control: texts={texts:g} is not a whole number from 1 to {most}")
     references = [item for item in read_items(Path(argument)) if item.reference is not None] if argument else []
     if argument and not references:
         raise EvaluationError(f"control: {argument} has no item with a reference; give a list with ref_audio")

@@ -8,14 +8,13 @@ from pathlib import Path, PurePosixPath
 
 from catalogs.vocabulary.languages import language as one_of
 from evaluation.errors import EvaluationError
-from evaluation.items import Item
+from evaluation.items import Item, read_lines
 from evaluation.languages import language_code
 from evaluation.lists.base import (
     by_name,
     choice,
     find_file,
     missing_files,
-    read_lines,
     without_missing_recordings,
 )
 

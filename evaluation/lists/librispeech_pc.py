@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation.errors import EvaluationError
-from evaluation.items import Item
-from evaluation.lists.base import choice, read_lines
+from evaluation.items import Item, read_lines
+from evaluation.lists.base import choice
 
 _LOG = logging.getLogger(__name__)
 _ID = re.compile(r"(\d+)-(\d+)-\d+")

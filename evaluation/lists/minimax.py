@@ -10,9 +10,9 @@ from pathlib import Path
 
 from catalogs.nearest import nearest
 from evaluation.errors import EvaluationError
-from evaluation.items import Item
+from evaluation.items import Item, read_lines
 from evaluation.languages import language_code
-from evaluation.lists.base import AUDIO_ENDINGS, read_lines
+from evaluation.lists.base import AUDIO_ENDINGS
 
 
 def read(argument: str) -> list[Item]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation.errors import EvaluationError
-from evaluation.items import Item, read_items
+from evaluation.items import Item, read_items, read_lines
 
 ENDINGS = (".wav", ".flac", ".ogg", ".mp3", ".opus")
 PANEL = Path(__file__).parent / "panel.jsonl"
@@ -38,5 +38,5 @@ def read_panel(argument: str = "") -> list[Item]:
 
 def _with_voice(item: Item, clip: Path) -> Item:
     words = clip.with_suffix(".txt")
-    text = words.read_text(encoding="utf-8-sig").strip() if words.is_file() else ""
+    text = "\n".join(line for _, line in read_lines(words)).strip() if words.is_file() else ""
     return replace(item, reference=clip, reference_text=text, groups={**item.groups, "speaker": clip.stem})

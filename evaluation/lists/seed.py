@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation.errors import EvaluationError
-from evaluation.items import Item
+from evaluation.items import Item, read_lines
 from evaluation.languages import language_code
-from evaluation.lists.base import is_audio, missing_files, read_lines, without_missing_recordings
+from evaluation.lists.base import is_audio, missing_files, without_missing_recordings
 
 _NAMES = ("en/meta.lst", "zh/meta.lst", "zh/hardcase.lst", "meta.lst", "hardcase.lst")
 _GET = "unpack the whole test set beside the list (see: voxmill evaluate lists)"

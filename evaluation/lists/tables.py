@@ -11,9 +11,9 @@ from typing import Any
 
 from catalogs.files import one_line
 from evaluation.errors import EvaluationError
-from evaluation.items import Item
+from evaluation.items import Item, read_lines
 from evaluation.languages import language_code
-from evaluation.lists.base import Pick, cache_root, ending_of, find_file, is_audio, keep_clip, read_lines
+from evaluation.lists.base import Pick, cache_root, ending_of, find_file, is_audio, keep_clip
 
 _TEXT = ("target_text", "infer_text", "text")
 _WORDS = ("prompt_text", "ref_text", "reference_text")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from evaluation.errors import EvaluationError
 from evaluation.items import Item, distinct, from_row, read_items, to_row, write_items
+from evaluation.lists.own import read_panel
 
 
 def clip(path: Path, level: float = 0.1) -> Path:
@@ -94,6 +95,16 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
         read_items(path)
     assert words in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text('{"text": "Grüße", "language_id": "de"}', encoding="latin-1")
+    with pytest.raises(EvaluationError, match=r"list\.jsonl is not UTF-8 text"):
+        read_items(tmp_path / "list.jsonl")
+    (tmp_path / "voice.wav").touch()
+    (tmp_path / "voice.txt").write_text("Grüße", encoding="latin-1")
+    with pytest.raises(EvaluationError, match=r"voice\.txt is not UTF-8 text"):
+        read_panel(str(tmp_path))
 
 
 def test_of_two_items_with_one_content_the_first_stays() -> None:

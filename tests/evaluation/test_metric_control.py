@@ -80,8 +80,9 @@ def test_unknown_names_are_told(given: dict[str, Any], told: str) -> None:
 def test_the_panel_is_a_list_with_options() -> None:
     assert [item.id for item in open_lists(["control"])] == [item.id for item in control_items()]
     assert open_lists(["control:,language=zh,texts=2"]) == control_items(("zh",), 2)
-    with pytest.raises(EvaluationError, match="texts=0 is not a whole number from 1 to 8"):
-        open_lists(["control:,texts=0"])
+    for texts in ("0", "9", "2.5"):
+        with pytest.raises(EvaluationError, match=f"texts={texts} is not a whole number from 1 to 8"):
+            open_lists([f"control:,texts={texts}"])
 
 
 class Obeys:
