@@ -102,6 +102,7 @@ def test_a_session_by_keyboard_is_resumed_exported_and_read_back(
         assert "lab@example.org" in page.inner_text("main")
         exported = downloaded(page, "#json", tmp_path)
         table = downloaded(page, "#csv", tmp_path)
+        stored(context, made.page, total)
         page.reload()
         page.wait_for_selector("#begin")
         start(page, 2)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _LEARNED = 8
 """Steps with known costs before the codec of a step runs beside the next one."""
 _LEARN_AGAIN = 100
-"""One of so many steps is made as with listeners."""
+"""One step in this many is made as with listeners."""
 
 __all__ = ["Chunk", "EngineBusyError", "SpeechEngine", "plan_slots"]
 
