@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def main(given: Sequence[str] | None = None) -> None:
         }
         made.append(_found(faulty, right))
     if "seeds" in parts:
-        seeds = [speak(f"seed-{number}", (number,)) for number in numbers]
+        # All are asked for seed 0: the gate pairs takes by item and seed.
+        seeds = [speak(f"drawn-{number}", change=partial(_drawn, number)) for number in numbers]
         for one in seeds:
             print(f"scoring {one.name}", flush=True)
             rescore(one, ("quick",))
@@ -130,6 +132,10 @@ class Speaker:
         made = create_run(self._out / name, run_settings(altered, name), self._items, seeds)
         generate(made, altered)
         return made
+
+
+def _drawn(seed: int, ask: Ask) -> Ask:
+    return Ask(ask.item, seed)
 
 
 def _changes(items: Sequence[Item]) -> dict[str, Change]:
