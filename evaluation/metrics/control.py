@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from evaluation.metrics.base import Need, Take, Value
+from evaluation.metrics.base import Need, Plain, Take, Value
 from evaluation.metrics.voice_measures import FIGURES, RATE, Measures, female_logit, measure, semitones
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _CHANGES = ("pitch_change", "rate_change", "energy_change", "range_change")
 _SHARES = ("right", "clear", "leak", "gender_right")
 
 
-class Control:
+class Control(Plain):
     """Columns:
 
     The measures of the take (`evaluation.metrics.voice_measures`). `pitch_change` (semitones), `rate_change` (percent),
@@ -41,7 +41,6 @@ class Control:
     version = 1
     needs: frozenset[Need] = frozenset({"instruction"})
     weights: tuple[str, ...] = ("ge2e",)
-    uses: tuple[str, ...] = ()
     values: tuple[Value, ...] = (
         Value("right", "direction right", "%", "higher", None, None, 100.0, 1, 2.0),
         Value("clear", "clearly in the direction", "%", "higher", None, None, 100.0, 1, 2.0),

@@ -13,6 +13,8 @@ from listening_panel import answer_sheet
 from typer.testing import CliRunner
 
 from evaluation.lists import LISTS
+from evaluation.metrics import METRICS, load_metrics
+from evaluation.metrics.base import Metric
 from evaluation.systems import SYSTEMS
 from voxmill.cli import app
 from voxmill.commands.evaluate import split_lists
@@ -24,6 +26,19 @@ CLI = CliRunner()
 def test_the_example_of_each_list_is_one_list_with_its_options(example: str) -> None:
     assert split_lists(example) == [example]
     assert split_lists(f"{example},panel") == [example, "panel"]
+
+
+def test_the_metrics_are_listed() -> None:
+    result = CLI.invoke(app, ["evaluate", "metrics", "--json"])
+    assert result.exit_code == 0, result.output
+    assert [row["name"] for row in json.loads(result.stdout)] == list(METRICS)
+
+
+def test_each_metric_has_all_that_a_metric_has() -> None:
+    """Metrics are loaded by name, so that no type checker compares them with the protocol."""
+    members = [name for name in vars(Metric) if not name.startswith("_")]
+    assert "packages" in members
+    assert not [(metric.name, name) for metric in load_metrics(METRICS) for name in members if not hasattr(metric, name)]
 
 
 @pytest.fixture
