@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from annotators.runner import describe_corpus
@@ -195,7 +196,7 @@ def process(
                 _run(root, scratch, work, config, summary, history, watch)
         if given.share is None:
             summary.duplicates = _mark_duplicates(root, config)
-    summary.wall_s = time.perf_counter() - started
+    summary.wall_s, summary.ended_at = time.perf_counter() - started, datetime.now(UTC).isoformat(timespec="seconds")
     summary.notices = list(dict.fromkeys(summary.notices))
     name = f"run-{given.share.name}.json" if given.share else "run.json"
     write_in_corpus(root, root / name, json.dumps(asdict(summary), indent=1).encode())

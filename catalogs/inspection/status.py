@@ -108,14 +108,20 @@ def _next(
 
 
 def _last_run(root: Path) -> dict[str, Any] | None:
-    """Return what the newest of the files run*.json says; a damaged one says nothing."""
-    found = sorted(root.glob("run*.json"), key=lambda path: path.stat().st_mtime)
+    """Return what the newest of the files run*.json says; damaged ones say nothing."""
+    found = []
+    for path in root.glob("run*.json"):
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        if not isinstance(run, dict):
+            continue
+        # Runs of earlier versions do not say when they ended.
+        at = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC).isoformat(timespec="seconds")
+        found.append((run.get("ended_at") or at, run))
     if not found:
         return None
-    try:
-        run = json.loads(found[-1].read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    at = datetime.datetime.fromtimestamp(found[-1].stat().st_mtime, datetime.UTC)
+    at, run = max(found, key=lambda pair: pair[0])
     counts = {name: run.get(name) for name in ("wall_s", "sessions", "segments", "kept")}
-    return {"at": at.isoformat(timespec="seconds"), **counts, "quarantined": len(run.get("quarantined") or ())}
+    return {"at": at, **counts, "quarantined": len(run.get("quarantined") or ())}

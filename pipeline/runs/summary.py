@@ -50,6 +50,8 @@ class Summary:
     """Wall seconds from the engine's start to its end. Times `cores`, what exceeds `stage_s` is overhead."""
     cores: int = 0
     fingerprint: str = ""
+    ended_at: str = ""
+    """ISO 8601, UTC. The time of the file says nothing once the corpus was copied."""
     notices: list[str] = field(default_factory=list)
 
 

@@ -76,6 +76,15 @@ def test_status_names_what_is_there_and_the_next_step(root: Path) -> None:
     code, out = call("status", root, "--json")
     assert code == 0 and json.loads(out)["thresholds"] == [{"threshold": "min_snr_db", "default": "15", "now": "5"}]
     assert json.loads(out)["kept"] == 4 and json.loads(out)["last_run"]["kept"] == 4
+    earlier = {"sessions": 7, "ended_at": "2020-01-02T03:04:05+00:00"}
+    (root / "run-share.json").write_text(json.dumps(earlier))
+    last = status(root).last_run
+    assert last is not None and last["sessions"] == 1, (
+        "the time of the file counts only if the run does not say its own"
+    )
+    (root / "run.json").write_text("{")
+    last = status(root).last_run
+    assert last is not None and (last["at"], last["sessions"]) == (earlier["ended_at"], 7)
     with only_run(root):
         assert "a run is at work" in call("status", root)[1]
     create_corpus(root.parent / "empty")

@@ -38,7 +38,9 @@ def test_each_metric_has_all_that_a_metric_has() -> None:
     """Metrics are loaded by name, so that no type checker compares them with the protocol."""
     members = [name for name in vars(Metric) if not name.startswith("_")]
     assert "packages" in members
-    assert not [(metric.name, name) for metric in load_metrics(METRICS) for name in members if not hasattr(metric, name)]
+    assert not [
+        (metric.name, name) for metric in load_metrics(METRICS) for name in members if not hasattr(metric, name)
+    ]
 
 
 @pytest.fixture
