@@ -16,23 +16,23 @@ RATE = 16_000
 HOP = RATE // FRAMES_PER_SECOND
 FRAME = 2 * HOP
 
-_RANGE_DB = 75.0
-"""Cells that are more than this below the loudest one carry nothing."""
+_RANGE_DB = 100.0
+"""Cells that are more than this below the loudest one carry nothing. Quiet cells are marked too, e.g. high bands and pauses."""
 
-_SILENCE_DB = -90.0
-"""Cells below this level carry nothing, however quiet the clip is."""
+_SILENCE_DB = -80.0
+"""Cells below this level carry nothing, however quiet the clip is. Rounding to 16 bits alone gives -72 dB in a narrow band."""
 
 _MEAN_BANDS, _MEAN_FRAMES = 9, 9
 """A cell is compared with the mean over as many bands, then over as many frames."""
 
-_CLIP = 2.0
+_CLIP = 2.5
 """A cell counts for at most this many standard deviations of its band."""
 
 _BAND_WEIGHTS = (STRENGTHS_DB / STRENGTHS_DB.mean()).astype(np.float32)
 """A band counts as much as the mark changes it: for a known change in noise, the best weight is the change."""
 
-_GATE_PERCENTILE, _GATE_DB, _GATE_FLOOR = 15, 3.0, 0.2
-"""A cell at the level that a band is below in 15 % of the time counts little: it is a pause or noise."""
+_GATE_PERCENTILE, _GATE_DB, _GATE_FLOOR = 15, 5.0, 0.4
+"""A cell at the level that a band is below in 15 % of the time counts less: it may be noise that came after the mark."""
 
 
 def band_powers(samples: Floats, speed: float = 1.0, tempo: float = 1.0, halves: int = 2) -> list[Floats]:
