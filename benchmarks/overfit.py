@@ -35,7 +35,7 @@ ON_GPU = {
     "codec": ["steps=1200", "batch=16", "crop_s=0.96", "config.encoder_dim=16", "config.decoder_dim=384"],
     "decoder": ["steps=2500", "batch=16", "crop_s=0.96"],
     "model": ["phases.all.steps=1600", "phases.all.max_positions=2048", "phases.all.lr=0.0005", "phases.all.warmup=200",
-              "checkpoint.every=200"],
+              "checkpoint.every=200", "compute.dtype=bfloat16"],
 }  # fmt: skip
 
 

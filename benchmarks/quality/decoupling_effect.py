@@ -213,7 +213,7 @@ def trained(work: Path, name: str, paths: Sequence[Path], codec: Path, share: fl
         f"corpus=[{','.join(map(str, paths))}]", f"output={output}", f"model.codec={codec}",
         f"phases.all.steps={steps}", f"phases.all.decoupled={share}", "phases.all.lr=0.0005",
         "phases.all.layouts={basic: 0, design: 0, reference: 0, controllable: 1, continuation: 0, reference_continuation: 0}",
-        "model.config.lm_config.num_hidden_layers=2", "model.config.residual_lm_num_layers=1", "compute.dtype=float32",
+        "model.config.lm_config.num_hidden_layers=2", "model.config.residual_lm_num_layers=1",
         "data.warn_epochs=null", f"checkpoint.every={steps}", "validation.every=null",
     ]  # fmt: skip
     result = train(load_train_config(settings, overrides))
