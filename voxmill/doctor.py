@@ -101,7 +101,11 @@ def _torch() -> Iterator[Finding]:
     elif torch.version.cuda is not None:
         yield Finding("notice", "GPU", f"torch is built for CUDA {torch.version.cuda} but sees no device")
     else:
-        yield Finding("ok", "GPU", "none, and torch is a CPU build: everything runs on the CPU")
+        from voxcpm.kernels.packed_linear import is_slow
+
+        slow = is_slow(torch.bfloat16, torch.device("cpu"))
+        words = "; it has no bfloat16 instructions: float32 is faster" if slow else ""
+        yield Finding("ok", "GPU", f"none, and torch is a CPU build: everything runs on the CPU{words}")
     if importlib.util.find_spec("torchaudio") is None:
         return
     if _cuda_extensions_beside_cpu_torch():
