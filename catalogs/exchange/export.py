@@ -116,7 +116,7 @@ def _request(
         raise ExchangeError(f"{to} takes audio as {' or '.join(form.audio)}, not as {kind}")
     if form.sample_rate is not None and sample_rate not in (None, form.sample_rate):
         raise ExchangeError(f"the readers of {to} take {form.sample_rate} Hz only: leave out --sample-rate")
-    rate = sample_rate or form.sample_rate
+    rate = form.sample_rate if sample_rate is None else sample_rate
     if rate is not None and not 4000 <= rate <= 384_000:
         raise ExchangeError(f"a sample rate is between 4000 and 384000 Hz, not {rate}")
     known(same_text, ("link", "leave-out"), "way to treat equal texts")

@@ -22,6 +22,7 @@ from evaluation.runs.score import rows_of, score
 from evaluation.systems.base import Ask, Speech, System
 
 FIGURES = "decay.json"
+_COUNTS = ("round", "takes", "failed")
 
 
 class _NextRound:
@@ -112,6 +113,19 @@ def decay_figures(runs: Sequence[Run], metrics: Sequence[Metric]) -> list[dict[s
     path = runs[0].root.parent / FIGURES
     write_atomically(path, json.dumps(found, indent=1, ensure_ascii=False).encode())
     return found
+
+
+def decay_table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the cells of a table of `decay_figures`, in the units and with the digits of the metrics."""
+    values = {f"{metric.name}.{value.column}": value for metric in metrics for value in metric.values}
+    names = [name for name in values if any(name in row for row in rows)]
+    heads = [f"{values[name].title} ({values[name].unit})".replace(" ()", "") for name in names]
+    cells = [
+        [str(row[name]) for name in _COUNTS]
+        + [f"{row[name] * values[name].scale:.{values[name].digits}f}" if name in row else "" for name in names]
+        for row in rows
+    ]
+    return [*_COUNTS, *heads], cells
 
 
 def _means(metric: Metric, rows: Mapping[tuple[str, int], Mapping[str, Any]], failed: int) -> dict[str, float]:

@@ -153,6 +153,7 @@ def test_options_that_do_not_fit_are_one_line(corpus: Path, tmp_path: Path) -> N
         ("hf", {"columns": ["snr"]}, "unknown column snr"),
         ("hf", {"text": "snr_db"}, "not a column of text"),
         ("hf", {"sample_rate": 1}, "between 4000"),
+        ("hf", {"sample_rate": 0}, "between 4000"),
     ]
     for to, options, message in wrong:
         with pytest.raises(ExchangeError, match=message) as error:

@@ -15,7 +15,7 @@ import soundfile
 from evaluation.errors import EvaluationError
 from evaluation.items import Item
 from evaluation.metrics.base import Plain, Take, Value, read_clip
-from evaluation.runs.decay import decay, decay_figures
+from evaluation.runs.decay import decay, decay_figures, decay_table
 from evaluation.systems.base import Ask, Speech
 
 RATE = 16_000
@@ -53,7 +53,7 @@ class Level(Plain):
     name, version = "level", 1
     needs = frozenset({"audio", "reference"})
     schema = pa.schema([pa.field("ratio", pa.float64())])
-    values: tuple[Value, ...] = (Value("ratio", "level", "", "higher", failed=0.0),)
+    values: tuple[Value, ...] = (Value("ratio", "level", "%", "higher", failed=0.0, scale=100.0, digits=1),)
 
     def score(self, takes: Sequence[Take]) -> list[dict[str, Any] | None]:
         return [{"ratio": float(take.audio().max() / self._clip(take).max())} for take in takes]
@@ -83,6 +83,10 @@ def test_each_round_is_given_the_round_before_and_compared_with_the_original(ite
     assert [row["level.ratio"] for row in rows] == pytest.approx([0.5, 0.25, 0.125], abs=1e-3)
     assert [row["round"] for row in rows] == [1, 2, 3] and all(row["failed"] == 0 for row in rows)
     assert json.loads((tmp_path / "out" / "decay.json").read_text()) == rows
+    head, cells = decay_table(rows, [Level()])
+    assert head == ["round", "takes", "failed", "level (%)"]
+    assert cells == [["1", "3", "0", "50.0"], ["2", "3", "0", "25.0"], ["3", "3", "0", "12.5"]]
+    assert decay_table([{"round": 1, "takes": 3, "failed": 0}], [Level()]) == (head[:3], [["1", "3", "0"]])
 
 
 def test_the_reference_of_a_later_round_says_other_words_if_it_can(items: list[Item], tmp_path: Path) -> None:

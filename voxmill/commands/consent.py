@@ -157,7 +157,7 @@ def list_consents(store: StoreOption = Path("consent"), as_json: JsonOption = Fa
         terminal.say(f"{one['id']}  {one['state']:<9}  {one['speaker']} to {one['recipient']}, {until}")
     for one in waiting:
         terminal.say(
-            f"{one['id']}  {one['state']:<9}  {one['speaker']} to {one['recipient']}, sentence for {one['expires']}"
+            f"{one['id']}  {one['state']:<9}  {one['speaker']} to {one['recipient']}, to be read by {one['expires']}"
         )
     if not records and not waiting:
         terminal.say(f"{store} holds no consents: get a sentence with voxmill consent ask")

@@ -161,7 +161,7 @@ def decay(
     """
     from evaluation.metrics import load_metrics
     from evaluation.runs.decay import decay as speak_rounds
-    from evaluation.runs.decay import decay_figures
+    from evaluation.runs.decay import decay_figures, decay_table
     from evaluation.systems import open_system
 
     terminal = Terminal(as_json)
@@ -170,9 +170,7 @@ def decay(
     with closing(open_system(system, _options(options or []))) as opened, terminal.counting("takes") as count:
         runs = speak_rounds(opened, items, rounds, out, count=count)
     rows = decay_figures(runs, chosen)
-    names = [name for name in rows[0] if name != "not_measured"]
-    figures = [[row.get(name, "") for name in names] for row in rows]
-    terminal.table("", names, [[f"{x:.3f}" if isinstance(x, float) else str(x) for x in row] for row in figures])
+    terminal.table("", *decay_table(rows, chosen))
     terminal.result(rows)
 
 
