@@ -34,13 +34,16 @@ def histogram_svg(data: Histogram, lines: bool = True) -> str:
     top = max((k + r for k, r in zip(data.kept, data.rejected, strict=True)), default=0) or 1
     step = inner_width / max(bins, 1)
     width = (data.high - data.low) / max(bins, 1)
+    # Enough decimals to tell neighboring bins apart.
+    digits = max(3, 1 - math.floor(math.log10(width))) if width > 0 else 3
     parts = [f'<svg class="hist" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(data.label)}">']
     base = _TOP + inner_height
     for number, (kept, rejected) in enumerate(zip(data.kept, data.rejected, strict=True)):
         left = _LEFT + number * step
         tall_kept, tall_rejected = inner_height * kept / top, inner_height * rejected / top
         first = data.low + number * width
-        words = f"{number_text(first)} to {number_text(first + width)} {data.unit}: {kept} kept, {rejected} rejected"
+        span = f"{number_text(first, digits)} to {number_text(first + width, digits)}"
+        words = f"{span} {data.unit}: {kept} kept, {rejected} rejected"
         parts.append(f"<g><title>{escape(words)}</title>")
         parts.append(f'<rect class="hit" x="{left:.1f}" y="{_TOP}" width="{step:.1f}" height="{inner_height}"/>')
         if kept:
@@ -53,7 +56,7 @@ def histogram_svg(data: Histogram, lines: bool = True) -> str:
         place = _LEFT + inner_width * (tick - data.low) / (data.high - data.low)
         anchor = "start" if place < 16 else "end" if place > WIDTH - 16 else "middle"
         parts.append(f'<text class="tick" x="{place:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">')
-        parts.append(f"{number_text(tick)}</text>")
+        parts.append(f"{number_text(tick, digits)}</text>")
     for limit in data.limits if lines else ():
         if data.low <= limit <= data.high:
             place = _LEFT + inner_width * (limit - data.low) / (data.high - data.low)
@@ -93,7 +96,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(number * step, 10) for number in range(first, last + 1)]
 
 
-def number_text(value: float) -> str:
-    """Format a number with at most three decimals and without trailing zeros."""
-    text = f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
+def number_text(value: float, digits: int = 3) -> str:
+    """Format a number with at most `digits` decimals and without trailing zeros."""
+    text = f"{value:.{digits}f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
     return "0" if text == "-0" else text

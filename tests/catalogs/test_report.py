@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from corpus_builders import make_unit, tone, verdict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catalogs.corpus.commit import CorpusError, commit_unit, create_corpus
 from catalogs.corpus.history import quarantine_now
@@ -208,6 +210,14 @@ def test_ticks_are_round_and_inside() -> None:
     assert ticks(0.03, 0.98) == [0.2, 0.4, 0.6, 0.8]
     assert ticks(-42.0, -13.0) == [-40, -30, -20]
     assert ticks(1.0, 1.0) == [1.0]
+
+
+@given(st.floats(-900, 900), st.floats(1e-4, 50))
+def test_the_ticks_of_an_axis_are_told_apart(low: float, spread: float) -> None:
+    svg = histogram_svg(Histogram("x", "", low, low + spread, [1] * 40, [0] * 40))
+    labels = re.findall(r'class="tick"[^>]*>([^<]*)<', svg)
+    assert len(set(labels)) == len(labels)
+    assert all(label == "0" or not label.endswith(".") for label in labels)
 
 
 def test_durations_read_well() -> None:
