@@ -83,6 +83,6 @@ def test_two_turns_run_every_long_file_once_and_take_about_as_long(tmp_path: Pat
         assert all(name in done.stdout for name in names.keys() - turns[-1]), "those that are left out are listed"
     assert turns[0] | turns[1] == set(names)
     both = turns[0] & turns[1]
-    assert max(names[name] for name in both) <= 40 < min(names[name] for name in turns[0] ^ turns[1])
+    assert max(names[name] for name in both) <= 20 < min(names[name] for name in turns[0] ^ turns[1])
     first, second = (sum(names[name] for name in turn - both) for turn in turns)
     assert max(first, second) < 1.2 * min(first, second)

@@ -174,8 +174,8 @@ import subprocess, sys
 from benchmarks.result.steps import exit_on_sigterm, run_for
 exit_on_sigterm()
 sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(sleeper.pid, flush=True)
-run_for([sleeper], lambda: 0.0, 60.0, pause_s=0.01)
+# Within the run: a signal between the start of a process and the run would find nobody to end it.
+run_for([sleeper], lambda: print(sleeper.pid, flush=True) or 0.0, 60.0, pause_s=0.01)
 """
     command = subprocess.Popen(
         [sys.executable, "-c", code],
