@@ -1,6 +1,7 @@
 """The clips of the watermark benchmark: one channel, the loudest 3 s, each corpus and language in turn.
 
-Constants of the watermark were chosen on `TUNING` alone. None of its corpora is among the clips that are measured.
+Constants of the watermark were chosen on `TUNING` and other clips of its corpora. None of these corpora is among the clips that are
+measured.
 """
 
 from __future__ import annotations
