@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from annotators.schema import Attributes, VoiceDescription
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
@@ -31,15 +29,6 @@ def described_rows(path: Path) -> dict[str, dict[str, Any]]:
     with reading(path):
         rows = pq.ParquetFile(path).read().to_pylist()
     return {row["segment_id"]: row for row in rows if row["status"] == "ok"}
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Return a table as a Parquet file."""
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
 
 
 def stored_flac(corpus: Corpus, row: Mapping[str, Any]) -> bytes:

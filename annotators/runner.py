@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from annotators.providers import provider as provider_named
 from annotators.providers.base import Provider
-from annotators.rows import described_rows, description_columns, description_path, parquet_bytes, stored_flac
+from annotators.rows import described_rows, description_columns, description_path, stored_flac
 from annotators.schema import Answer, Caption, Clip
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import check_writable
 from catalogs.corpus.reader import Corpus, without
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.words import counted
 

@@ -15,10 +15,11 @@ from annotators.paid.ledger import ANSWERED, KILLED, OTHER_MODEL, RESERVED, SENT
 from annotators.paid.prices import MICRO
 from annotators.paid.retries import RULES, Event, event_of_reason
 from annotators.providers.remote import RemoteProvider
-from annotators.rows import described_rows, description_columns, description_path, parquet_bytes
+from annotators.rows import described_rows, description_columns, description_path
 from annotators.schema import VoiceDescription
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.files import one_line
 

@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from annotators.rows import description_columns, description_path, parquet_bytes
+from annotators.rows import description_columns, description_path
 from annotators.schema import Attributes, Caption, VoiceDescription
 from annotators.verification.verdicts import Check, Verdict
 from catalogs.corpus.commit import corpus_info, write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.reader import Corpus
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.schema import CHECKS, DESCRIPTIONS, INDEX, fill, required
 from catalogs.vocabulary.voices import REGISTERS
 

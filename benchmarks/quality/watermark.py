@@ -1,12 +1,12 @@
 """The watermark: what it survives, how often it is found where it is not, what it costs; beside Perth on the same clips.
 
-    nice -n 10 python benchmarks/quality/watermark.py --write      # about 100 minutes on one core, 60 of them for words; resumes
+    nice -n 10 python benchmarks/quality/watermark.py --write      # about three hours on one core, two of them for words; resumes
 
 Parts: attacks (found after each attack, plain search), null (decoy keys on the unmarked clips after the same attacks), quality,
-speeds (thorough search), perth, words (what Whisper hears in 347 utterances of which the words are known), control (the same with
-noise that nobody hears, in place of the mark: how much of a change is chance). Results of each clip and key are kept in --scratch:
-a run that was stopped continues, and a table says how many clips it has. AudioVAE and neural codecs are not tested: no trained
-weights can be had offline.
+speeds (thorough search), perth, words (what Whisper hears in 347 emotional utterances of which the words are known), control (the
+same with noise that nobody hears, in place of the mark: how much of a change is chance), passages (words, of hours of synthetic
+speech: --passages). Results of each clip and key are kept in --scratch: a run that was stopped continues, and a
+table says how many clips it has. AudioVAE and neural codecs are not tested: no trained weights can be had offline.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from tables import table, write_between
 
 sys.path.insert(0, str(Path(__file__).parent / "watermark_parts"))
 
+import hearing
 import measures
 from clips import Clip, labeled_clips, measured_clips, tuning_clips
 
 from voxcpm.watermark.search import GRID
 from voxcpm.watermark.thresholds import MARKED, MARKED_WITH_PAYLOAD, passes
 
-PARTS = ("attacks", "null", "quality", "speeds", "perth", "words", "control")
+PARTS = ("attacks", "null", "quality", "speeds", "perth", "words", "control", "passages")
 
 
 def main() -> int:
@@ -43,6 +44,9 @@ def main() -> int:
     )
     parser.add_argument("--tuning", action="store_true", help="the clips that constants may be chosen on")
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
+    parser.add_argument(
+        "--passages", type=Path, help="folder of benchmarks/workers/piper_passages.py; without, that part is left out"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     options = parser.parse_args()
     clips = tuning_clips(options.corpora) if options.tuning else measured_clips(options.corpora, options.clips)
@@ -66,7 +70,9 @@ def _measure(part: str, clips: list[Clip], scratch: Path, options: argparse.Name
             _keep(scratch / part / f"{number:03}.json", lambda n=number: measures.null_tail(cells, n))
         return
     do = _by_clip(part, scratch, options.corpora)
-    if part in ("words", "control"):
+    if part == "passages":
+        clips = [] if options.passages is None else hearing.spoken_passages(options.passages)
+    elif part in ("words", "control"):
         clips = labeled_clips(options.corpora)
     for number, clip in enumerate(clips):
         _keep(scratch / part / f"{number:03}.json", lambda n=number, c=clip: do(c, n))
@@ -91,7 +97,8 @@ def _by_clip(part: str, scratch: Path, corpora: Path) -> Callable[[Clip, int], A
     from pipeline.speech.whisper import Recognizer
 
     recognizer = Recognizer("whisper-base", window_margin_s=1.0)
-    return lambda clip, n: (measures.words if part == "words" else measures.control)(clip, n, recognizer)
+    listen = {"words": hearing.words, "control": hearing.control, "passages": hearing.words}[part]
+    return lambda clip, n: listen(clip, n, recognizer)
 
 
 def _keep(path: Path, measured: Callable[[], Any]) -> None:
@@ -129,9 +136,14 @@ def report(clips: list[Clip], scratch: Path) -> str:
     costs = list(_kept(scratch, "quality"))
     if costs:
         lines += ["", _cost_lines(costs, [row["quality"] for row in perth])]
-    heard = list(_kept(scratch, "words"))
-    if heard:
-        lines += ["", _word_line(heard, list(_kept(scratch, "control")))]
+    noisy = [*_kept(scratch, "control"), *([{}] * len(list(_kept(scratch, "words"))))]
+    heard = [row | other for row, other in zip(_kept(scratch, "words"), noisy, strict=False)]
+    for rows, what in (
+        (heard, "emotional utterances of actors"),
+        (list(_kept(scratch, "passages")), "passages of synthetic speech"),
+    ):
+        if rows:
+            lines += ["", hearing.word_line(rows, what)]
     return "\n".join(lines)
 
 
@@ -202,40 +214,6 @@ def _cost_lines(rows: list[Any], perth: list[Any]) -> str:
         "detect RTF",
     ]
     return table(head, lines)
-
-
-def _word_line(rows: list[Any], control: list[Any]) -> str:
-    total, before, after, change = _word_errors(rows, "marked")
-    words = (
-        f"Word errors of Whisper base on {len(rows)} labeled utterances ({total} words): {before:.2%} before, {after:.2%} after; "
-        f"change {change}."
-    )
-    if control:
-        others = [row | heard for row, heard in zip(rows, control, strict=False)]
-        _, _, _, change = _word_errors(others, "control")
-        words += (
-            f" With white noise 60 dB below the speech in place of the mark, {len(others)} utterances: change {change}."
-        )
-    return words
-
-
-def _word_errors(rows: list[Any], kind: str) -> tuple[int, float, float, str]:
-    """Return (words, their error rate as they were, as `kind`, the change in points with its interval)."""
-    from evaluation.metrics.words import clean_units, count_errors
-
-    wrong: dict[str, list[int]] = {"plain": [], kind: []}
-    total = 0
-    for row in rows:
-        said = clean_units(row["text"], row["language"])
-        total += len(said)
-        for name, found in wrong.items():
-            counted = count_errors(said, clean_units(row[name], row["language"])) or {}
-            found.append(sum(counted.get(one, 0) for one in ("substitutions", "deletions", "insertions")))
-    change = np.array(wrong[kind]) - np.array(wrong["plain"])
-    draws = np.random.default_rng(0).integers(len(change), size=(10_000, len(change)))
-    low, high = 100 * np.percentile(change[draws].sum(axis=1), [2.5, 97.5]) / total
-    before, after = (sum(found) / total for found in wrong.values())
-    return total, before, after, f"{100 * change.sum() / total:+.2f} points (95 %: {low:+.2f} to {high:+.2f})"
 
 
 if __name__ == "__main__":

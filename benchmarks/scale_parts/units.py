@@ -18,6 +18,7 @@ from scale_parts.passes import pass_tables
 from scale_parts.rows import FINGERPRINT, Block
 
 from catalogs.corpus.ids import short_hash, unit_id
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.schema import COMMITTED_COLUMNS, QUARANTINE, SCHEMA_VERSION, SEGMENTS, segments_schema
 from catalogs.corpus.shards import BATCH_ROWS
 from pipeline.stages import STAGE_NAMES
@@ -218,11 +219,8 @@ def _ipc(table: pa.Table) -> bytes:
 
 def _parquet(table: pa.Table, plain: bool) -> bytes:
     """Return a table as the pipeline writes it; `plain`: so that `renamed` may put other ids into it."""
+    if not plain:
+        return parquet_bytes(table)
     sink = pa.BufferOutputStream()
-    if plain:
-        pq.write_table(
-            table, sink, compression="none", use_dictionary=False, write_statistics=False, store_schema=False
-        )
-    else:
-        pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, store_schema=False)
     return bytes(memoryview(sink.getvalue()))

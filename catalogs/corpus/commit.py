@@ -25,6 +25,7 @@ import pyarrow as pa
 from catalogs.corpus.attempts import newest, newest_records
 from catalogs.corpus.locks import CorpusError as CorpusError  # callers take it from here
 from catalogs.corpus.locks import own_scratch, sweep_scratch
+from catalogs.corpus.row_files import write_rows
 from catalogs.corpus.schema import COMMITTED_COLUMNS, INDEX, QUARANTINE, RECORDINGS, REFERENCES, SCHEMA_VERSION
 from catalogs.corpus.shards import has_audio, index_row, place_rows, to_table, write_shard
 from catalogs.corpus.tombstones import hidden
@@ -270,10 +271,9 @@ def _write_record(folder: Path, record: Mapping[str, Any]) -> Path:
 
 def _write_files(root: Path, unit: UnitContent, parts: Iterable[UnitPart], attempt: Path) -> dict[str, Any]:
     """Write, fsync and rename every file of the unit; return its record."""
-    import pyarrow.parquet as pq
 
     def parquet(table: pa.Table) -> Callable[[IO[bytes]], None]:
-        return lambda sink: pq.write_table(table, sink, compression="zstd")
+        return lambda sink: write_rows(table, sink)
 
     index: list[dict[str, Any]] = []
     recordings: list[Mapping[str, Any]] = []

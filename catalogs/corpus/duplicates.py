@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.schema import DUPLICATES, INDEX, fill
 from catalogs.corpus.shards import to_table
 from catalogs.corpus.tombstones import hidden, without_hidden
@@ -55,12 +56,8 @@ def duplicates_state(root: str | Path) -> str | None:
 
 def write_duplicates(root: str | Path, rows: Iterable[Mapping[str, Any]], state: str) -> None:
     """Replace the result of the last pass with `rows` (DUPLICATES columns), atomically."""
-    import pyarrow.parquet as pq
-
     table = to_table(rows, DUPLICATES).replace_schema_metadata({b"voxmill": json.dumps({"state": state}).encode()})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_in_corpus(Path(root), duplicates_path(root), sink.getvalue().to_pybytes())
+    write_in_corpus(Path(root), duplicates_path(root), parquet_bytes(table))
 
 
 def with_duplicates(index: pa.Table, duplicates: pa.Table) -> pa.Table:

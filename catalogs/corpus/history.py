@@ -14,6 +14,7 @@ from catalogs.corpus.attempts import cause_of_row
 from catalogs.corpus.commit import read_records, write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.ids import other_channel_id, short_hash
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.schema import QUARANTINE
 from catalogs.corpus.shards import to_table
 
@@ -138,16 +139,12 @@ def quarantine_now(root: str | Path, row: Mapping[str, Any], arguments: Sequence
     A row with the same path, source, stage and error replaces the earlier one. `arguments`: the sources that the run was given.
     A later run compares them to know whether it searched the same place.
     """
-    import pyarrow.parquet as pq
-
     name = short_hash("quarantine", *(str(row.get(key)) for key in ("path", "source_id", "stage", "error")))
     table = to_table([row], QUARANTINE)
     if arguments:
         table = table.replace_schema_metadata({b"voxmill": json.dumps({"arguments": list(arguments)}).encode()})
     final = Path(root) / "quarantine" / "now" / f"{name}.parquet"
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_in_corpus(Path(root), final, sink.getvalue().to_pybytes())
+    write_in_corpus(Path(root), final, parquet_bytes(table))
     return final
 
 

@@ -22,6 +22,7 @@ from catalogs.corpus.commit import commit_record, corpus_info, record_path, swee
 from catalogs.corpus.history import read_hashes
 from catalogs.corpus.ids import other_channel_id, source_id
 from catalogs.corpus.locks import dead_scratch, own_scratch
+from catalogs.corpus.row_files import earlier_bytes, parquet_bytes
 from catalogs.corpus.schema import INDEX, SCHEMA_VERSION
 from catalogs.corpus.unit_checks import Problem, read_file
 from catalogs.corpus.unnamed import Findings, aside_folder, aside_records, is_redone, listings
@@ -123,8 +124,6 @@ def _mend_unit(root: Path, record: dict[str, Any], faults: list[Problem]) -> lis
 
 def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
     """Rebuild the index from the shard. Return False, with nothing written, if a segment has no audio or the sha256 differs."""
-    import pyarrow.parquet as pq
-
     shard = next((file for file in record["files"] if file["kind"] == "segments"), None)
     entry = next(file for file in record["files"] if file["kind"] == "index")
     if shard is None or shard["rows"] != record["segments"]:
@@ -135,13 +134,11 @@ def _rebuild_index(root: Path, record: dict[str, Any]) -> bool:
     columns |= {"shard": pa.array([shard["path"]] * table.num_rows), "row": pa.array(range(table.num_rows), pa.int32())}
     schema = pa.schema([INDEX.field(name) for name in columns], metadata=_metadata(root, record))
     rebuilt = pa.table(list(columns.values()), schema=schema)
-    sink = pa.BufferOutputStream()
-    pq.write_table(rebuilt, sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        return False
-    write_in_corpus(root, root / entry["path"], data)
-    return True
+    for data in (parquet_bytes(rebuilt), earlier_bytes(rebuilt)):
+        if hashlib.sha256(data).hexdigest() == entry["sha256"]:
+            write_in_corpus(root, root / entry["path"], data)
+            return True
+    return False
 
 
 def _metadata(root: Path, record: dict[str, Any]) -> dict[bytes, bytes]:

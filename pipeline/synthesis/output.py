@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotators.rows import parquet_bytes
 from catalogs.corpus.commit import UnitContent, UnitPart, write_in_corpus
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.schema import DECOUPLED
 from pipeline.engine.api import SessionDone
 from pipeline.records import Session

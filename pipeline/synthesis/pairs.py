@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from annotators.rows import parquet_bytes
 from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.reader import read_rows
+from catalogs.corpus.row_files import parquet_bytes
 from pipeline.synthesis.requests import SpeechRequest, SpeechSession, StoredClip, speech_recordings
 from pipeline.synthesis.voices import Voiceprints, Voices
 

@@ -14,6 +14,7 @@ from catalogs.corpus.commit import CorpusError, bind_fingerprint, commit_unit, c
 from catalogs.corpus.fsck import fsck
 from catalogs.corpus.ids import other_channel_id
 from catalogs.corpus.locks import CorpusBusyError, only_run
+from catalogs.corpus.row_files import earlier_bytes
 
 
 @pytest.fixture
@@ -208,7 +209,12 @@ def test_a_file_that_changed_is_not_taken_into_a_rebuilt_record(root: Path) -> N
     assert not record.exists() and path.read_bytes() == bytes(data)
 
 
-def test_an_index_is_rebuilt_from_its_shard_where_every_segment_has_audio(root: Path) -> None:
+@pytest.mark.parametrize("earlier", [False, True])
+def test_an_index_is_rebuilt_from_its_shard_where_every_segment_has_audio(
+    root: Path, earlier: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if earlier:  # As corpora were written before dictionaries were left out.
+        monkeypatch.setattr("catalogs.corpus.commit.write_rows", lambda rows, sink: sink.write(earlier_bytes(rows)))
     unit = make_unit("small", 2)
     commit_unit(root, unit)
     path = next((root / "index").rglob(f"{unit.unit_id}.*"))

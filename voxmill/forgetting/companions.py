@@ -18,6 +18,7 @@ from catalogs.corpus.commit import write_in_corpus
 from catalogs.corpus.damage import reading
 from catalogs.corpus.duplicates import duplicates_path
 from catalogs.corpus.marks import mark_files
+from catalogs.corpus.row_files import parquet_bytes
 from catalogs.corpus.tombstones import MADE_OF
 from catalogs.files import fsync_path
 from pipeline.duplicates.mark import work_folder
@@ -66,9 +67,7 @@ def _replace(root: Path, path: Path, table: pa.Table) -> None:
         path.unlink()
         fsync_path(path.parent)
         return
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_in_corpus(root, path, sink.getvalue().to_pybytes())
+    write_in_corpus(root, path, parquet_bytes(table))
 
 
 def _erase_duplicates(root: Path, gone: Gone) -> None:

@@ -22,6 +22,7 @@ from catalogs.corpus.commit import place_file, read_records, record_path, replac
 from catalogs.corpus.damage import reading
 from catalogs.corpus.latents import LatentForm, latent_files, write_latents
 from catalogs.corpus.locks import own_scratch
+from catalogs.corpus.row_files import write_rows
 from catalogs.corpus.shards import BATCH_ROWS
 from catalogs.corpus.tombstones import Tombstone
 from catalogs.corpus.unit_checks import KINDS
@@ -125,7 +126,7 @@ def _written(root: Path, record: Mapping[str, Any], left: dict[str, pa.Table]) -
 
 
 def _writer(table: pa.Table) -> Callable[[IO[bytes]], object]:
-    return lambda sink: pq.write_table(table, sink, compression="zstd")
+    return lambda sink: write_rows(table, sink)
 
 
 def _copy(shard: Path, wanted: set[str], sink: Any) -> None:

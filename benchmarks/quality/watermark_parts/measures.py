@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 from attacks import attacks, changes_of_speed, resampled
 from clips import Clip, Samples, loudest
 
@@ -131,20 +130,3 @@ def cost(clip: Clip) -> dict[str, float]:
     detect(clip.samples, clip.rate)
     found = time.thread_time()
     return {"embed": (embedded - start) / seconds, "detect": (found - embedded) / seconds}
-
-
-def words(clip: Clip, number: int, recognizer: Any) -> dict[str, Any]:
-    """Return what Whisper hears in the clip before and after marking, and what is said."""
-    plain, marked = (_heard(clip, samples, recognizer) for samples in (clip.samples, marked_clip(clip, number)[0]))
-    return {"plain": plain, "marked": marked, "text": clip.text, "language": clip.language}
-
-
-def control(clip: Clip, number: int, recognizer: Any) -> dict[str, Any]:
-    """Return what Whisper hears in the clip with white noise 60 dB below its speech."""
-    noise = np.random.default_rng(number).normal(0, 1e-3 * np.sqrt(np.mean(clip.samples**2)), len(clip.samples))
-    return {"control": _heard(clip, clip.samples + noise.astype(np.float32), recognizer)}
-
-
-def _heard(clip: Clip, samples: Samples, recognizer: Any) -> str:
-    wav = np.asarray(soxr.resample(samples, clip.rate, 16_000), np.float32)
-    return str(recognizer.transcribe(wav, recognizer.code(clip.language), beam_size=1).text)
