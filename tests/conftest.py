@@ -27,7 +27,14 @@ DURATIONS = REPOSITORY / "tests" / "durations.json"
 """Seconds by test file. VOXMILL_TEST_DURATIONS=1 makes a run of the suite write it."""
 _QUICK_S = 3.0
 _LONG_S = 20.0
-_ON_RAY = ("test_engine.py", "test_forecast.py", "test_progress.py", "test_speak_table_ray.py", "test_train_ray.py")
+_ON_RAY = (
+    "test_cluster_benchmark.py",
+    "test_engine.py",
+    "test_forecast.py",
+    "test_progress.py",
+    "test_speak_table_ray.py",
+    "test_train_ray.py",
+)
 """Files that ask for `ray_node`: in one process, since a Ray that waits uses 2 % of a core in each."""
 _SEED_NAME = "VOXMILL_TEST_SEED"
 _SEED = int(os.environ.setdefault(_SEED_NAME, str(secrets.randbelow(2**31))))
