@@ -14,6 +14,7 @@ import pyarrow as pa
 from catalogs.compaction.draft import BLOCK_ROWS, Draft, list_sql, merge
 from catalogs.compaction.generation import Block, CompactFile, Generation, read_columns
 from catalogs.compaction.listing import Entry
+from catalogs.compaction.plain_arrays import plain_table
 from catalogs.corpus.damage import reading
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.schema import required
@@ -126,7 +127,7 @@ def _strange(draft: Draft, files: Sequence[Typed]) -> set[str]:
 def _block(draft: Draft, group: str, members: Sequence[Entry], files: Sequence[Typed], is_loose: bool) -> Block:
     name = short_hash("annotations", *(f"{one.path}\0{one.bytes}\0{one.mtime_ns}" for one in members))
     listed = {name: [getattr(one, name) for one in members] for name in _MEMBERS.names}
-    written = draft.write("members", name, pa.table(listed, schema=_MEMBERS))
+    written = draft.write("members", name, plain_table(listed, _MEMBERS))
     assert written is not None
     found: dict[str, CompactFile] = {"members": written}
     for kind in (*KINDS, "quarantine"):

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from catalogs.compaction.draft import BLOCK_ROWS, Draft, list_sql, merge, quoted
 from catalogs.compaction.generation import Block, CompactFile, Generation, read_columns
+from catalogs.compaction.plain_arrays import plain_table
 from catalogs.corpus.commit import read_record, record_path
 from catalogs.corpus.ids import short_hash
 from catalogs.corpus.schema import COMMITTED_COLUMNS
@@ -124,7 +125,8 @@ def _select(draft: Draft, kind: str, source: str) -> str:
 
 def records_table(records: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return commit records as rows of `RECORDS`."""
-    return pa.Table.from_pylist([_row(record) for record in records], schema=RECORDS)
+    rows = [_row(record) for record in records]
+    return plain_table({name: [row[name] for row in rows] for name in RECORDS.names}, RECORDS)
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
