@@ -4,8 +4,8 @@
 
 Parts: attacks (found after each attack, plain search), null (decoy keys on the unmarked clips after the same attacks), quality,
 speeds (thorough search), perth, words (what Whisper hears in 347 emotional utterances of which the words are known), control (the
-same with noise that nobody hears, in place of the mark: how much of a change is chance), passages (words, of hours of synthetic
-speech: --passages). Results of each clip and key are kept in --scratch: a run that was stopped continues, and a
+same with noise that nobody hears, in place of the mark: how much of a change is chance), passages and passages_control (the same of
+hours of synthetic speech: --passages). Results of each clip and key are kept in --scratch: a run that was stopped continues, and a
 table says how many clips it has. AudioVAE and neural codecs are not tested: no trained weights can be had offline.
 """
 
@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from clips import Clip, labeled_clips, measured_clips, tuning_clips
 from voxcpm.watermark.search import GRID
 from voxcpm.watermark.thresholds import MARKED, MARKED_WITH_PAYLOAD, passes
 
-PARTS = ("attacks", "null", "quality", "speeds", "perth", "words", "control", "passages")
+PARTS = ("attacks", "null", "quality", "speeds", "perth", "words", "control", "passages", "passages_control")
 
 
 def main() -> int:
@@ -70,7 +71,7 @@ def _measure(part: str, clips: list[Clip], scratch: Path, options: argparse.Name
             _keep(scratch / part / f"{number:03}.json", lambda n=number: measures.null_tail(cells, n))
         return
     do = _by_clip(part, scratch, options.corpora)
-    if part == "passages":
+    if part.startswith("passages"):
         clips = [] if options.passages is None else hearing.spoken_passages(options.passages)
     elif part in ("words", "control"):
         clips = labeled_clips(options.corpora)
@@ -97,7 +98,7 @@ def _by_clip(part: str, scratch: Path, corpora: Path) -> Callable[[Clip, int], A
     from pipeline.speech.whisper import Recognizer
 
     recognizer = Recognizer("whisper-base", window_margin_s=1.0)
-    listen = {"words": hearing.words, "control": hearing.control, "passages": hearing.words}[part]
+    listen = hearing.control if part.endswith("control") else hearing.words
     return lambda clip, n: listen(clip, n, recognizer)
 
 
@@ -136,14 +137,13 @@ def report(clips: list[Clip], scratch: Path) -> str:
     costs = list(_kept(scratch, "quality"))
     if costs:
         lines += ["", _cost_lines(costs, [row["quality"] for row in perth])]
-    noisy = [*_kept(scratch, "control"), *([{}] * len(list(_kept(scratch, "words"))))]
-    heard = [row | other for row, other in zip(_kept(scratch, "words"), noisy, strict=False)]
-    for rows, what in (
-        (heard, "emotional utterances of actors"),
-        (list(_kept(scratch, "passages")), "passages of synthetic speech"),
+    for part, noise, what in (
+        ("words", "control", "emotional utterances of actors"),
+        ("passages", "passages_control", "passages of synthetic speech"),
     ):
-        if rows:
-            lines += ["", hearing.word_line(rows, what)]
+        noisy = chain(_kept(scratch, noise), repeat({}))
+        if heard := [row | other for row, other in zip(_kept(scratch, part), noisy, strict=False)]:
+            lines += ["", hearing.word_line(heard, what)]
     return "\n".join(lines)
 
 
