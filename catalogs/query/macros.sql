@@ -66,11 +66,7 @@ SELECT annotator, outcome, reason, clips, clips / total AS share, example
 FROM lost JOIN totals USING (annotator) ORDER BY annotator, clips DESC, outcome, reason;
 
 CREATE MACRO voice_consistency() AS TABLE
--- `counts_to`: the last hash of the voices that count. Written out for each row, it would take half of the time.
-WITH totals AS (
-    SELECT annotator, printf('%08x', CAST(floor(least(10000 / count(*), 1) * 4294967295) AS BIGINT)) AS counts_to
-    FROM descriptions GROUP BY annotator
-),
+WITH totals AS (SELECT annotator, count(*) AS total FROM descriptions GROUP BY annotator),
 said AS (
     SELECT annotator, speaker, segment_id, labels.gender AS gender, labels.age AS age, labels.texture AS texture,
         CASE WHEN json_valid(answered)
@@ -78,7 +74,7 @@ said AS (
             ELSE [labels.gender, labels.age] END AS answers
     FROM descriptions JOIN (SELECT segment_id, speaker FROM segments WHERE speaker IS NOT NULL) USING (segment_id)
     JOIN totals USING (annotator)
-    WHERE status = 'ok' AND labels IS NOT NULL AND left(md5(speaker), 8) <= counts_to
+    WHERE status = 'ok' AND labels IS NOT NULL AND left(md5(speaker), 8) <= printf('%08x', CAST(floor(least(10000 / total, 1) * 4294967295) AS BIGINT))
 ),
 -- The order of the ids is arbitrary: they are hashes.
 neighbors AS (
@@ -102,20 +98,17 @@ FROM neighbors WHERE other IS NOT NULL GROUP BY annotator ORDER BY annotator;
 
 CREATE MACRO caption_variety() AS TABLE
 WITH counted AS (
-    SELECT annotator,
-        printf('%08x', CAST(floor(least(20000 / count(*), 1) * 4294967295) AS BIGINT)) AS counts_to,
-        printf('%08x', CAST(floor(least(1000 / count(*), 1) * 4294967295) AS BIGINT)) AS drawn_to
-    FROM descriptions
+    SELECT annotator, count(*) AS clips FROM descriptions
     WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped' GROUP BY annotator
 ),
 described AS MATERIALIZED (
     -- Descriptions from before the column `captions` have two registers.
-    SELECT annotator, md5(segment_id) AS place, drawn_to, coalesce(captions, [
+    SELECT annotator, md5(segment_id) AS place, clips, coalesce(captions, [
         {'register': 'brief', 'language': language, 'text': brief}, {'register': 'full', 'language': language, 'text': "full"}
     ]) AS listed
     FROM descriptions JOIN counted USING (annotator)
     WHERE status = 'ok' AND verdict IS DISTINCT FROM 'dropped'
-        AND left(md5(segment_id), 8) <= counts_to
+        AND left(md5(segment_id), 8) <= printf('%08x', CAST(floor(least(20000 / clips, 1) * 4294967295) AS BIGINT))
 ),
 totals AS (
     SELECT annotator, caption.register AS register, caption.language AS language, count(*) AS captions,
@@ -124,7 +117,7 @@ totals AS (
 ),
 drawn AS (
     SELECT annotator, unnest(listed) AS caption FROM described
-    WHERE left(place, 8) <= drawn_to
+    WHERE left(place, 8) <= printf('%08x', CAST(floor(least(1000 / clips, 1) * 4294967295) AS BIGINT))
 ),
 -- Materialized: the words of a caption are used three times.
 sample AS MATERIALIZED (
