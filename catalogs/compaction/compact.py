@@ -36,7 +36,10 @@ from catalogs.files import fsync_path, make_folder
 if TYPE_CHECKING:
     import duckdb
 
-_MEMORY = "700MB"
+_MOST_THREADS = 16
+_LEAST_MB, _MB, _MB_PER_THREAD = 400, 200, 50
+"""DuckDB's memory. Each thread holds a row group of every column: of a million rows, 2 and 4 threads fit into 400 MB, 32 into 700
+and not into 400."""
 _TRIES = 5
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of the system for a corpus that may only be read."""
@@ -117,7 +120,9 @@ def _made(root: Path, folder: Path, found: Listing, before: Generation | None, j
 
 
 def _limit(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"SET memory_limit = '{_MEMORY}'")
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    connection.execute(f"SET threads = {threads}")
+    connection.execute(f"SET memory_limit = '{max(_LEAST_MB, _MB + threads * _MB_PER_THREAD)}MB'")
     connection.execute("SET enable_progress_bar = false")
     # In order, DuckDB holds what later files yield; the rows have their places beside them.
     connection.execute("SET preserve_insertion_order = false")

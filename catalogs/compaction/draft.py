@@ -41,10 +41,18 @@ class Draft:
 
         Raises duckdb.Error for files that cannot be read.
         """
+        import duckdb
+
         path = self._path(kind, name)
-        self.connection.execute(
+        copy = (
             f"COPY ({select}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_GROUP_ROWS})"
         )
+        try:
+            self.connection.execute(copy)
+        except duckdb.OutOfMemoryException:
+            # Each thread holds a row group of every column, and rows may be longer than usual.
+            self.connection.execute("SET threads = 1")
+            self.connection.execute(copy)
         return self._written(path)
 
     def write(self, kind: str, name: str, table: pa.Table) -> CompactFile | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import pyarrow as pa
@@ -65,11 +66,11 @@ def _members(before: Generation, block: Block) -> set[str]:
 
 
 def _batches(root: Path, units: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the records of units, as many as fill a block."""
+    """Yield the records of units, each as `_row` has it, as many as fill a block."""
     found: list[dict[str, Any]] = []
     rows = 0
     for unit in units:
-        found.append(read_record(root, record_path(root, unit)))
+        found.append(_row(read_record(root, record_path(root, unit))))
         rows += found[-1]["segments"]
         if rows >= BLOCK_ROWS or len(found) >= _BLOCK_UNITS:
             yield found
@@ -97,11 +98,11 @@ def _copy(draft: Draft, kind: str, name: str, records: Sequence[Mapping[str, Any
     selects = []
     for complete in (True, False):
         paths = [
-            str(draft.root / file["path"])
+            str(draft.root / path)
             for record in records
-            if (record.get("columns") == COMMITTED_COLUMNS and kind != "quarantine") == complete
-            for file in record["files"]
-            if file["kind"] == kind
+            if (record["is_complete"] and kind != "quarantine") == complete
+            for own, path in record["files"]
+            if own == kind
         ]
         if paths:
             by_name = "" if complete else ", union_by_name = true"
@@ -124,12 +125,12 @@ def _select(draft: Draft, kind: str, source: str) -> str:
 
 
 def records_table(records: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return commit records as rows of `RECORDS`."""
-    rows = [_row(record) for record in records]
-    return plain_table({name: [row[name] for row in rows] for name in RECORDS.names}, RECORDS)
+    """Return commit records, as `_row` has them, as rows of `RECORDS`."""
+    return plain_table({name: [record[name] for record in records] for name in RECORDS.names}, RECORDS)
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a block needs of a record: whole ones of 20,000 units would be most of the memory that is not DuckDB's."""
     busy = record.get("stats", {}).get("busy_s", {})
     return {
         "unit_id": record["unit_id"],
@@ -140,5 +141,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "segments": record["segments"],
         "seconds": record["seconds"],
         "at": datetime.fromisoformat(record["at"]),
-        "busy_s": [(stage, float(seconds)) for stage, seconds in busy.items()],
+        "busy_s": [(intern(stage), float(seconds)) for stage, seconds in busy.items()],
+        "is_complete": record.get("columns") == COMMITTED_COLUMNS,
+        "files": [(intern(file["kind"]), file["path"]) for file in record["files"]],
     }

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from catalogs.compaction import draft, generation, units
 from catalogs.compaction.compact import compact
 from catalogs.compaction.generation import present_generation
+from catalogs.compaction.judged import Judge
 from catalogs.compaction.records import history_of
 from catalogs.corpus.columns import RIGHTS
 from catalogs.corpus.commit import bind_fingerprint, commit_unit, create_corpus, record_path
@@ -32,6 +33,7 @@ from catalogs.corpus.reader import Corpus
 from catalogs.corpus.repair import drop_compaction
 from catalogs.corpus.schema import DESCRIPTIONS
 from catalogs.corpus.shards import to_table
+from catalogs.corpus.thresholds import Thresholds
 from catalogs.files import file_sha256
 from catalogs.query.views import build_catalog, connect, query
 
@@ -244,6 +246,26 @@ for name in "abcdefghijkl":
     describe(root, name, name)
     build_catalog(root)
 """
+
+
+def test_a_copy_that_does_not_fit_into_memory_is_made_by_one_thread(tmp_path: Path) -> None:
+    class Full:
+        """A connection whose first copy does not fit."""
+
+        def __init__(self, real: duckdb.DuckDBPyConnection) -> None:
+            self.real, self.told = real, list[str]()
+
+        def execute(self, sql: str) -> None:
+            self.told.append(sql)
+            if sql.startswith("COPY") and "SET threads = 1" not in self.told:
+                raise duckdb.OutOfMemoryException("could not allocate block")
+            self.real.execute(sql)
+
+    (tmp_path / "draft").mkdir()
+    with duckdb.connect() as real:
+        made = draft.Draft(tmp_path, tmp_path / "draft", Full(real), Judge(Thresholds()))  # type: ignore[arg-type]
+        file = made.copy("references", "one", "SELECT range AS a FROM range(5)")
+    assert file is not None and file.rows == 5 and file.sha256 == file_sha256(tmp_path / "draft" / file.path)
 
 
 @pytest.mark.kill
