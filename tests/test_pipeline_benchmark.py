@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from fakes.benchmark_scripts import load
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
-    path = list(sys.path)
-    spec = importlib.util.spec_from_file_location("benchmark_of_the_pipeline", ROOT / "benchmarks" / "pipeline.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = path
+    return load("pipeline")
 
 
 @pytest.mark.parametrize(

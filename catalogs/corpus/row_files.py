@@ -10,8 +10,8 @@ import pyarrow as pa
 def write_rows(table: pa.Table, sink: IO[bytes] | pa.NativeFile) -> None:
     """Write rows to a file.
 
-    Without dictionaries and statistics: the index of 50 segments is 24 % smaller and that of 2,250 segments 21 %, and takes half
-    of the time to write. zstd finds what repeats.
+    Without dictionaries and statistics, as zstd finds what repeats: the index of 50 segments is 24 % smaller, that of 2,250
+    segments 21 %, and they take 0.7 and 0.6 of the time to write.
     """
     _write(table, sink, use_dictionary=False, write_statistics=False)
 

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.benchmark_scripts import load
 
 from catalogs.corpus.reader import Corpus
 from pipeline import prepare
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
-    path = list(sys.path)
-    spec = importlib.util.spec_from_file_location("benchmark_of_a_cluster", ROOT / "benchmarks" / "cluster.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = path
+    return load("cluster")
 
 
 def test_planned_sessions_are_run_and_committed(

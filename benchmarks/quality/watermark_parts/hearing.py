@@ -54,7 +54,8 @@ def word_line(rows: Sequence[dict[str, Any]], what: str) -> str:
     )
     noisy = [row for row in rows if "control" in row]
     if noisy:
-        line += f" With white noise 60 dB below the speech in place of the mark: change {_word_errors(noisy, 'control')[3]}."
+        line += f" With white noise 60 dB below the speech in place of the mark, {len(noisy)} {what}: "
+        line += f"change {_word_errors(noisy, 'control')[3]}."
     return line
 
 
